@@ -1,0 +1,1 @@
+"""The face of Rankcast: all that users import."""

@@ -1,0 +1,82 @@
+"""`@task`: gives a worker class its public name and its limits.  Pure data.
+
+Nothing is registered here and nothing is imported: the decorated class carries a `TaskDeclaration`,
+which `gpu_worker/load.py` finds on the worker and `catalog.py` publishes for everybody else.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+#: `owner/name`, each of letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+DECLARATION = "__rankcast_task__"
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDeclaration:
+    """What `@task` says of a class; times in seconds, None means no limit."""
+
+    name: str
+    world_size: int = 1
+    #: How long one attempt may run, from the call of `__call__`.
+    timeout_s: float | None = None
+    #: How long starting a group may take, `setup` included.
+    setup_timeout_s: float = 600.0
+    #: How long a cancelled call has to stop by itself before its group is killed.
+    cancel_grace_s: float = 5.0
+
+
+def task(
+    name: str,
+    *,
+    world_size: int = 1,
+    timeout_s: float | None = None,
+    setup_timeout_s: float = 600.0,
+    cancel_grace_s: float = 5.0,
+) -> Callable[[C], C]:
+    """Register the decorated `DistributedWorker` class under `name`, written `owner/name`.
+
+    `world_size` is the number of ranks, one GPU each. ValueError or TypeError, at import, for
+    anything that could not run.
+    """
+    declaration = TaskDeclaration(
+        name=name,
+        world_size=world_size,
+        timeout_s=timeout_s,
+        setup_timeout_s=setup_timeout_s,
+        cancel_grace_s=cancel_grace_s,
+    )
+    _check(declaration)
+
+    def declare(cls: C) -> C:
+        if not isinstance(cls, type):
+            raise TypeError(f"@task({name!r}) goes on a DistributedWorker class, not on {cls!r}")
+        setattr(cls, DECLARATION, declaration)
+        return cls
+
+    return declare
+
+
+def declaration_of(cls: type) -> TaskDeclaration | None:
+    """The declaration that stands on this very class; one it inherits does not count."""
+    found = vars(cls).get(DECLARATION)
+    return found if isinstance(found, TaskDeclaration) else None
+
+
+def _check(declaration: TaskDeclaration) -> None:
+    if not isinstance(declaration.name, str) or not NAME.fullmatch(declaration.name):
+        raise ValueError(
+            f"a task's name is 'owner/name' in letters, digits, '.', '_' and '-', not {declaration.name!r}"
+        )
+    if type(declaration.world_size) is not int or declaration.world_size < 1:
+        raise ValueError(f"world_size is a whole number of ranks from 1, not {declaration.world_size!r}")
+    for field in ("timeout_s", "setup_timeout_s", "cancel_grace_s"):
+        value = getattr(declaration, field)
+        if value is None and field == "timeout_s":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ValueError(f"{field} is a number of seconds above 0, not {value!r}")

@@ -1,0 +1,113 @@
+"""What a job is: its id, its options, its record, and the claim that lets one attempt work on it.
+
+Pure data; store.py moves it in and out of Redis. Times are milliseconds of Redis' own clock.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from rankcast.tasks.event import START, EventId
+from rankcast.tasks.state import JobState
+
+#: Priorities go from 0, first, to 9, last, as Celery has them over Redis.
+DEFAULT_PRIORITY = 5
+LOWEST_PRIORITY = 9
+DAY_S = 24 * 3600.0
+
+
+def new_job_id() -> str:
+    """128 random bits as 32 hex digits: safe in a URL, a file name and on a command line.
+
+    Nothing may parse it.
+    """
+    return secrets.token_hex(16)
+
+
+def new_token() -> str:
+    """The random half of a claim: a claim that Redis forgot can never be mistaken for a later one."""
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What a submitter may ask of one job; None leaves it to the task."""
+
+    priority: int = DEFAULT_PRIORITY
+    #: Seconds from submit to the first start, after which the job fails with `start_timeout`.
+    start_timeout_s: float = DAY_S
+    #: Seconds one attempt may run.
+    timeout_s: float | None = None
+    #: Seconds that an ended job, its log and its output are kept.
+    ttl_s: float = DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as Redis has it. `output` is not here: it may be large, and has its own call."""
+
+    job_id: str
+    task: str
+    state: JobState
+    input: Any
+    options: JobOptions
+    created_ms: int
+    #: First claim, first time the group was ready, end; None until then.
+    claimed_ms: int | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    #: Tries so far, from 1; 0 before the first claim.
+    attempt: int = 0
+    #: Attempts that ended because their worker or group was lost; this is what is capped.
+    losses: int = 0
+    fence: int = 0
+    worker: str | None = None
+    is_cancel_requested: bool = False
+    #: Id of the newest event, and of the `end` event once there is one.
+    last: EventId = START
+    end_id: EventId | None = None
+    #: Newest event that the bounds of the log trimmed away.
+    trimmed: EventId | None = None
+    #: 0 is the next to be claimed; None unless queued.
+    queue_position: int | None = None
+    progress: Any = None
+    error: dict[str, Any] | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to work on a job: every write shows its fence and its token."""
+
+    job_id: str
+    task: str
+    fence: int
+    token: str
+    attempt: int
+    worker: str
+    #: The input as JSON text, exactly as it was accepted.
+    input: bytes
+    options: JobOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobErrorInfo:
+    """Why a job did not succeed, as record, stream and HTTP tell it.
+
+    `kind` is one of `exception` (user code raised), `exited` (a rank called exit), `group_lost` (a
+    signal ended a rank), `setup_failed`, `setup_timeout`, `run_timeout`, `start_timeout`,
+    `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
+    """
+
+    kind: str
+    message: str
+    rank: int | None = None
+    type: str | None = None
+    traceback: str | None = None
+    exitcode: int | None = None
+    signal: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form; fields that are not known are left out."""
+        pairs = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in pairs.items() if value is not None}
