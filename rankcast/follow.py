@@ -1,0 +1,121 @@
+"""Following a job's event log over connections that break: one cursor, and nothing else remembered.
+
+The id of the last event given to the caller is the cursor; each new connection names it, and the
+server goes on behind it. So an event is given exactly once, however often the line is cut.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rankcast.errors import ConnectionLost, ServerUnreachable, StoreUnavailable
+from rankcast.sse import Message
+from rankcast.tasks.event import END
+from rankcast.transport import Connection
+
+#: Longest pause between two tries, and the first one after a connection that brought something.
+MAX_PAUSE_S = 10.0
+FIRST_PAUSE_S = 0.1
+#: How long to go on trying while no connection can be made.
+PATIENCE_S = 300.0
+
+#: What a later try may heal.
+PASSING = (ConnectionLost, ServerUnreachable, StoreUnavailable)
+
+#: Opens one connection behind a cursor (None: where the caller wants to begin), for at most so many
+#: seconds.
+Connect = Callable[[str | None, float | None], Connection]
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Patience:
+    """When to try again after a failure, and when to give up."""
+
+    #: On `clock`; None waits as long as it takes.
+    deadline: float | None = None
+    patience_s: float = PATIENCE_S
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[float, float], float] = random.uniform
+    _asked_s: float = 0.0
+    _failures: int = 0
+    _is_first: bool = True
+    _lost_at: float | None = None
+
+    def left_s(self) -> float | None:
+        """Seconds to the deadline; TimeoutError when it is over."""
+        if self.deadline is None:
+            return None
+        if (left_s := self.deadline - self.clock()) <= 0:
+            raise TimeoutError
+        return left_s
+
+    def connected(self) -> None:
+        self._is_first, self._lost_at = False, None
+
+    def heard(self, retry_ms: int | None) -> None:
+        """Something arrived: the next pause is short again, though never under what the server asked."""
+        self._failures = 0
+        if retry_ms is not None:
+            self._asked_s = min(retry_ms / 1000, MAX_PAUSE_S)
+
+    def lost(self, error: Exception) -> None:
+        """Wait before the next try, or raise `error`.
+
+        It is raised where the very first connection is refused (most likely a wrong address), and
+        when none could be made for `patience_s`.
+        """
+        if self._is_first and isinstance(error, ServerUnreachable):
+            raise error
+        self._is_first = False
+        self._lost_at = self.clock() if self._lost_at is None else self._lost_at
+        if self.clock() - self._lost_at > self.patience_s:
+            raise error
+        left_s = self.left_s()
+        pause_s = self._next_pause_s()
+        self.sleep(pause_s if left_s is None else min(pause_s, left_s))
+
+    def _next_pause_s(self) -> float:
+        # Doubling, so that a server that is down is left alone; with jitter, so that the clients
+        # which all lost the same server do not all come back at once.
+        doubled = min(FIRST_PAUSE_S * 2.0 ** min(self._failures, 16), MAX_PAUSE_S)
+        self._failures += 1
+        return self._asked_s + self.jitter(0.5, 1.0) * doubled
+
+
+def follow(connect: Connect, *, cursor: str | None = None, patience: Patience) -> Iterator[Message]:
+    """The messages behind `cursor`, each once and in order, up to and with the `end` event.
+
+    TimeoutError at `patience`'s deadline. What no later try can heal is raised as it comes.
+    """
+    while True:
+        lost: Exception = ConnectionLost("the server closed the stream before the job's end event")
+        try:
+            with connect(cursor, patience.left_s()) as messages:
+                patience.connected()
+                if messages is None:
+                    return
+                for message in messages:
+                    patience.heard(message.retry_ms)
+                    cursor = message.id or cursor
+                    yield message
+                    if message.kind == END:
+                        return
+        except PASSING as error:
+            lost = error
+        patience.lost(lost)
+
+
+def persist(call: Callable[[], T], patience: Patience) -> T:
+    """What `call` returns, called again as long as its failures may pass."""
+    while True:
+        try:
+            answer = call()
+        except PASSING as error:
+            patience.lost(error)
+        else:
+            patience.connected()
+            return answer

@@ -1,0 +1,149 @@
+"""Following a job over connections that break; the connections here are scripts of what happens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from rankcast.errors import ConnectionLost, ServerUnreachable, StoreUnavailable, UnknownJob
+from rankcast.follow import Patience, follow, persist
+from rankcast.sse import Message
+
+END = Message("1-9", "end", b"{}")
+
+
+def event(n: int, retry_ms: int | None = None) -> Message:
+    return Message(f"1-{n}", "", b"%d" % n, retry_ms)
+
+
+class Line:
+    """Connections that bring what they are told to, and remember which cursor they were asked for."""
+
+    def __init__(self, *connections: list[Message | Exception] | Exception | None) -> None:
+        self.connections = list(connections)
+        self.cursors: list[str | None] = []
+        self.pauses: list[float] = []
+        self.now = 0.0
+
+    def patience(self, **limits: float) -> Patience:
+        return Patience(sleep=self.sleep, clock=lambda: self.now, jitter=lambda _, most: most, **limits)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def follow(self, cursor: str | None = None, **limits: float) -> list[Message]:
+        return list(follow(self.connect, cursor=cursor, patience=self.patience(**limits)))
+
+    @contextmanager
+    def connect(self, cursor: str | None, timeout_s: float | None) -> Iterator[Iterator[Message] | None]:
+        self.cursors.append(cursor)
+        what = self.connections.pop(0) if len(self.connections) > 1 else self.connections[0]
+        if isinstance(what, Exception):
+            raise what
+        yield None if what is None else self._bring(what)
+
+    def _bring(self, what: list[Message | Exception]) -> Iterator[Message]:
+        for item in what:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+LOST = ConnectionLost("cut")
+REFUSED = ServerUnreachable("http://x", "refused")
+
+
+def test_each_new_connection_names_the_last_event_that_was_given():
+    """One cursor is all there is to remember, and it is the caller's, not the connection's."""
+    line = Line([event(1), LOST], LOST, [event(2), event(3), LOST], [END])
+    assert line.follow() == [event(1), event(2), event(3), END]
+    assert line.cursors == [None, "1-1", "1-1", "1-3"]
+
+
+def test_a_stream_that_closes_in_order_before_the_end_is_resumed_too():
+    """A server that is being replaced closes its streams cleanly; only `end` is the end."""
+    line = Line([event(1)], [], [END])
+    assert line.follow() == [event(1), END]
+
+
+def test_nothing_is_read_behind_the_end_event():
+    """The connection is let go at once, even where the server would hold it open."""
+    line = Line([END, RuntimeError("read on")])
+    assert line.follow() == [END]
+
+
+def test_a_cursor_at_the_end_gives_nothing():
+    """The server says 204 to a cursor that has seen it all."""
+    assert Line(None).follow("1-9") == []
+
+
+def test_a_break_before_the_first_event_keeps_the_cursor_that_was_given():
+    """A second drop before anything arrived must not fall back to the start."""
+    line = Line([LOST], [LOST], [END])
+    line.follow("1-5")
+    assert line.cursors == ["1-5", "1-5", "1-5"]
+
+
+def test_a_refused_first_connection_is_told_at_once():
+    """Most likely nothing runs there: waiting would hide it."""
+    line = Line(REFUSED)
+    with pytest.raises(ServerUnreachable, match="rankcast up"):
+        line.follow()
+    assert line.pauses == []
+
+
+def test_a_connection_refused_later_is_a_restart_and_is_waited_for():
+    """A web process that is replaced refuses for a moment."""
+    line = Line([event(1), LOST], REFUSED, REFUSED, StoreUnavailable("Redis is away"), [END])
+    assert line.follow() == [event(1), END]
+
+
+def test_what_no_later_try_can_heal_is_raised_as_it_comes():
+    """A job that is gone stays gone."""
+    line = Line([event(1), LOST], UnknownJob("x"))
+    with pytest.raises(UnknownJob):
+        line.follow()
+
+
+def test_pauses_double_and_are_short_again_once_something_arrived():
+    """Exponential back-off, capped, reset by an event."""
+    line = Line(LOST, LOST, LOST, [event(1), LOST], [END])
+    line.follow()
+    assert line.pauses == [0.1, 0.2, 0.4, 0.1]
+
+
+def test_the_pause_is_never_under_what_the_server_asked_for():
+    """`retry:` is how a server spreads its clients before it goes."""
+    line = Line([event(1, retry_ms=2000), LOST], LOST, [END])
+    line.follow()
+    assert line.pauses == [2.1, 2.2]
+
+
+def test_it_gives_up_when_no_connection_stood_for_as_long_as_its_patience():
+    """For ever would be a hang; a connection that stands starts the count anew."""
+    line = Line(LOST, LOST, [LOST], LOST)
+    with pytest.raises(ConnectionLost):
+        line.follow(patience_s=60.0)
+    assert 60.0 < line.now < 60.0 + 2 * 10.0
+
+
+def test_a_deadline_ends_the_waiting_in_the_middle_of_a_pause():
+    """`Job.result(timeout_s=)` is kept while the server is away, too."""
+    line = Line(LOST)
+    with pytest.raises(TimeoutError):
+        line.follow(deadline=5.0)
+    assert line.now == pytest.approx(5.0)
+
+
+def test_a_plain_call_is_made_again_while_its_failures_may_pass():
+    """The outcome is asked for right after the end event, when the server may just be restarting."""
+    answers: list[Exception | int] = [StoreUnavailable("away"), LOST, 7]
+
+    def call() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert persist(call, Line([]).patience()) == 7
