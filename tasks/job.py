@@ -5,6 +5,7 @@ Pure data; store.py moves it in and out of Redis. Times are milliseconds of Redi
 
 import secrets
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from rankcast.tasks.event import START, EventId
@@ -111,3 +112,24 @@ class JobErrorInfo:
         """JSON form; fields that are not known are left out."""
         pairs = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in pairs.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended: one of the terminal states, and what belongs to it."""
+
+    state: JobState
+    #: The result as JSON text; only of a job that succeeded.
+    output: bytes | None = None
+    error: JobErrorInfo | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Renewal(StrEnum):
+    """What a worker learns of one claim when it renews its lease."""
+
+    OWNED = "OWNED"
+    #: Still its own, and the job was asked to end.
+    CANCEL_REQUESTED = "CANCEL"
+    #: A newer attempt owns the job, or it has ended: stop, and write nothing more.
+    LOST = "LOST"

@@ -23,6 +23,8 @@ class Settings:
     #: Bounds of one job's event log.
     max_log_events: int = 100_000
     max_log_bytes: int = 64 * 1024 * 1024
+    #: So many lost attempts end a job; drains do not count.
+    max_losses: int = 3
     #: Longest queue of one task; a submit past it is refused.
     max_queued: int = 100_000
 

@@ -1,0 +1,101 @@
+"""Connections to Redis, and the Lua scripts that run over them.
+
+The one place that knows how a script reaches the server, and what an unreachable server looks
+like: redis-py's errors become StoreUnavailable here and travel no further.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rankcast.tasks.errors import StoreUnavailable
+
+#: Seconds for one reply, and for connecting. Whoever keeps a lease asks for less.
+SOCKET_TIMEOUT_S = 5.0
+
+#: What adds work or data is refused once Redis is at `maxmemory`; what ends or keeps a job is not.
+REFUSED_WHEN_FULL = frozenset({"create", "append", "log"})
+
+
+def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, **options: Any) -> redis.Redis:
+    """A client for `redis://`, `rediss://` or `unix://`; connects at the first call, safe to share
+    between threads, not across a fork.
+
+    The library's own retries are off: a retry that hides a restart of Redis hides lost events
+    (the caller must look first). `options` are redis-py's.
+    """
+    return redis.Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=socket_timeout_s,
+        socket_connect_timeout=socket_timeout_s,
+        socket_keepalive=True,
+        **options,
+    )
+
+
+@contextmanager
+def at_the_edge() -> Iterator[None]:
+    """Turn "Redis did not answer, or cannot write" into StoreUnavailable."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+    except (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError) as error:
+        raise StoreUnavailable(f"Redis takes no writes: {error}") from error
+    except redis.ResponseError as error:
+        # MISCONF: the disk under Redis' own log is full or failing.
+        if "MISCONF" not in str(error):
+            raise
+        raise StoreUnavailable(f"Redis takes no writes: {error}") from error
+
+
+class _Source(NamedTuple):
+    text: str
+    sha: str
+
+
+@cache
+def _source(name: str, has_shebang: bool) -> _Source:
+    folder = resources.files("rankcast.tasks.lua")
+    text = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    if has_shebang and name not in REFUSED_WHEN_FULL:
+        text = f"#!lua flags=allow-oom\n{text}"
+    return _Source(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class Scripts:
+    """The scripts of `lua/`, each run as one EVALSHA."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._has_shebang = True
+
+    def run(self, name: str, *args: str | bytes | float) -> Any:
+        """Run `lua/<name>.lua` with ARGV `args` and return its reply.
+
+        StoreUnavailable when there is none; the script may have run all the same.
+        """
+        with at_the_edge():
+            try:
+                return self._redis.evalsha(_source(name, self._has_shebang).sha, 0, *args)
+            except redis.exceptions.NoScriptError:
+                return self._load_and_run(name, args)
+
+    def _load_and_run(self, name: str, args: tuple[str | bytes | float, ...]) -> Any:
+        """EVAL: a server forgets its scripts when it restarts."""
+        try:
+            return self._redis.eval(_source(name, self._has_shebang).text, 0, *args)
+        except redis.ResponseError as error:
+            # A server that cannot parse `#!lua` (Redis before 7, fakeredis) stopped before it ran anything.
+            if not self._has_shebang or "unexpected symbol near '#'" not in str(error):
+                raise
+            self._has_shebang = False
+            return self._redis.eval(_source(name, False).text, 0, *args)

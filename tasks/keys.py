@@ -1,0 +1,72 @@
+"""The name of every key and channel in Redis.
+
+The Lua scripts compose the same names from the same prefix (`lua/prelude.lua`); a test compares
+the two. A deployment's jobs live on one Redis primary, so no name carries a cluster hash tag.
+"""
+
+#: All keys begin with it.
+PREFIX = "rankcast:"
+
+
+class JobKeys:
+    """The keys of one job. All of them get one EXPIREAT when the job ends."""
+
+    __slots__ = ("events", "live", "logs", "marks", "record")
+
+    def __init__(self, job_id: str) -> None:
+        #: HASH, the record; its fields are listed in store.py.
+        self.record = f"{PREFIX}job:{job_id}"
+        #: STREAM, the event log.
+        self.events = f"{self.record}:events"
+        #: LIST of `event id,bytes`: where the log may be cut, oldest first.
+        self.marks = f"{self.record}:marks"
+        #: STREAM of printed lines.
+        self.logs = f"{self.record}:logs"
+        #: Channel of `event.encode_batch` messages.
+        self.live = f"{self.record}:live"
+
+
+#: Counter: the order in which jobs were submitted.
+ORDER = f"{PREFIX}order"
+#: ZSET of claimed job ids by the end of their lease, in ms.
+RUNNING = f"{PREFIX}running"
+#: ZSET of job ids never started yet, by start deadline in ms.
+DEADLINES = f"{PREFIX}deadlines"
+#: ZSET of `task job_id` of ended jobs by expiry in ms; the task is there to clean JOBS_OF.
+ENDED = f"{PREFIX}ended"
+#: ZSET of all job ids by order of submission.
+JOBS = f"{PREFIX}jobs"
+#: HASH of task name to JSON of its TaskInfo. No TTL.
+TASKS = f"{PREFIX}tasks"
+#: ZSET of worker ids by last heartbeat, in ms.
+WORKERS = f"{PREFIX}workers"
+
+
+def QUEUED(task: str) -> str:
+    """ZSET of queued job ids by `priority * 1e13 + order`, so a queue position is a ZRANK."""
+    return f"{PREFIX}queued:{task}"
+
+
+def JOBS_OF(task: str) -> str:
+    """ZSET of one task's job ids by order of submission."""
+    return f"{PREFIX}jobs:{task}"
+
+
+def SERVING(task: str) -> str:
+    """ZSET of the workers that serve a task, by last heartbeat in ms."""
+    return f"{PREFIX}serving:{task}"
+
+
+def WORKER(worker_id: str) -> str:
+    """String with TTL: JSON of a live worker's WorkerInfo."""
+    return f"{PREFIX}worker:{worker_id}"
+
+
+def CONTROL(worker_id: str) -> str:
+    """Channel on which a worker hears `cancel <job_id>`."""
+    return f"{PREFIX}worker:{worker_id}:control"
+
+
+def CLAIM(token: str) -> str:
+    """String with a short TTL: the job that this claim token got, for a claim that is asked again."""
+    return f"{PREFIX}claim:{token}"

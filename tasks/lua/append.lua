@@ -1,0 +1,51 @@
+-- Add a batch of events to a running job's log, and publish them in one message.
+-- ARGV: job_id, fence, token, seq of the first event, progress (JSON or ''), max_bytes, max_events,
+--       mark_bytes, mark_events, then kind, data of each event.
+-- Replies: OK, last seq, cancel asked for (0 or 1) | BEHIND, last seq | GONE | FENCED.
+local HEAD, ENTRY_BYTES = 9, 32  -- arguments before the events; what an entry costs beside its data
+local id, fence, token, first, progress = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local max_bytes, max_events = tonumber(ARGV[6]), tonumber(ARGV[7])
+local mark_bytes, mark_events = tonumber(ARGV[8]), tonumber(ARGV[9])
+
+local job = fields_of(id, {'state', 'fence', 'token', 'cancel', 'last', 'bytes', 'open_bytes', 'open_events'})
+if not job.state then return {'GONE'} end
+if job.state ~= 'running' or not owns(job, fence, token) then return {'FENCED'} end
+-- The claim wrote the first event of this fence, so `last` is of this fence.
+local last = tonumber(job.last:match('-(%d+)$'))
+if first > last + 1 then return {'BEHIND', last} end
+
+local events, cancel, start = events_key(id), job.cancel and 1 or 0, last + 1
+local lines, added, seq = {job.last}, 0, last
+for i = HEAD + 1 + 2 * (start - first), #ARGV, 2 do
+  local kind, data = ARGV[i], ARGV[i + 1]
+  seq = seq + 1
+  local event_id = fence .. '-' .. seq
+  if kind == '' then
+    redis.call('XADD', events, 'NOMKSTREAM', event_id, 'd', data)
+  else
+    redis.call('XADD', events, 'NOMKSTREAM', event_id, 'd', data, 'k', kind)
+  end
+  lines[#lines + 1] = live_line(event_id, kind, data)
+  added = added + #data + ENTRY_BYTES
+end
+if seq == last then return {'OK', last, cancel} end
+
+local last_id, record = fence .. '-' .. seq, record_key(id)
+local bytes = (job.bytes or 0) + added
+local open_bytes, open_events = (job.open_bytes or 0) + added, (job.open_events or 0) + seq - last
+if open_bytes >= mark_bytes or open_events >= mark_events then
+  redis.call('RPUSH', marks_key(id), last_id .. ',' .. open_bytes)
+  open_bytes, open_events = 0, 0
+end
+while bytes > max_bytes or redis.call('XLEN', events) > max_events do
+  local mark = redis.call('LPOP', marks_key(id))
+  if not mark then break end
+  local trimmed, size = mark:match('^(.-),(%d+)$')
+  redis.call('XTRIM', events, 'MINID', '=', next_id(trimmed))
+  redis.call('HSET', record, 'trimmed', trimmed)
+  bytes = bytes - size
+end
+redis.call('HSET', record, 'last', last_id, 'bytes', bytes, 'open_bytes', open_bytes, 'open_events', open_events)
+if progress ~= '' then redis.call('HSET', record, 'progress', progress) end
+redis.call('PUBLISH', live_channel(id), table.concat(lines, '\n'))
+return {'OK', seq, cancel}

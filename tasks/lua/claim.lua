@@ -1,0 +1,41 @@
+-- An attempt begins: the job named if it is queued, else the head of the task's queue, else none.
+-- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
+--       comma before it), token_ttl_ms.
+-- Replies: OK, job_id, fence, attempt, options, input | NONE.
+-- Asked again with a token that holds a job, it answers with that same claim.
+local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local lease_ms, detail, token_ttl_ms = ARGV[5], ARGV[6], ARGV[7]
+local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input'}
+
+local token_key = PREFIX .. 'claim:' .. token
+local held = redis.call('GET', token_key)
+if held then
+  local job = fields_of(held, FIELDS)
+  if is_claimed(job) and job.token == token then
+    return {'OK', held, job.fence, job.attempt, job.options, job.input}
+  end
+end
+
+local id, job = named, {}
+if named ~= '' then job = fields_of(named, FIELDS) end
+while job.state ~= 'queued' or job.task ~= task do
+  id = redis.call('ZRANGE', queued_key(task), 0, 0)[1]
+  if not id then return {'NONE'} end
+  job = fields_of(id, FIELDS)
+  -- An id whose record somebody deleted by hand must not stop the queue behind it.
+  if not job.state then redis.call('ZREM', queued_key(task), id) end
+end
+
+local now = now_ms()
+-- Larger than every fence before it, also than one that Redis forgot when it lost its tail.
+local fence = digits(math.max(job.fence + 1, now - job.created))
+local attempt = digits(job.attempt + 1)
+redis.call('ZREM', queued_key(task), id)
+redis.call('ZREM', DEADLINES, id)
+redis.call('ZADD', RUNNING, digits(now + lease_ms), id)
+redis.call('HSET', record_key(id), 'state', 'starting', 'fence', fence, 'token', token, 'attempt', attempt,
+  'worker', worker)
+redis.call('HSETNX', record_key(id), 'claimed', digits(now))
+redis.call('SET', token_key, id, 'PX', token_ttl_ms)
+write_event(id, job.last, fence .. '-1', 'state', '{"state":"starting","attempt":' .. attempt .. detail .. '}')
+return {'OK', id, fence, attempt, job.options, job.input}

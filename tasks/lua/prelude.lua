@@ -1,0 +1,112 @@
+-- Put before every script by connect.py: names of keys, the clock, and the few moves that several
+-- scripts share.  Rules for all scripts: check first and write after; never pcall (what it wrote
+-- before an error stays); times in ms only (Lua prints microseconds as 1e+15).  Only create.lua
+-- makes a job's keys.  Names are composed here and not passed as KEYS, because a script learns a
+-- job's task from its record; a deployment's jobs live on one primary.
+
+local PREFIX = 'rankcast:'
+local RUNNING, DEADLINES, ENDED, JOBS = PREFIX .. 'running', PREFIX .. 'deadlines', PREFIX .. 'ended', PREFIX .. 'jobs'
+-- An event with more data than this is published as its id and kind; readers take it from the log.
+local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
+local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
+
+local function record_key(id) return PREFIX .. 'job:' .. id end
+local function events_key(id) return PREFIX .. 'job:' .. id .. ':events' end
+local function marks_key(id) return PREFIX .. 'job:' .. id .. ':marks' end
+local function logs_key(id) return PREFIX .. 'job:' .. id .. ':logs' end
+local function live_channel(id) return PREFIX .. 'job:' .. id .. ':live' end
+local function queued_key(task) return PREFIX .. 'queued:' .. task end
+local function jobs_of_key(task) return PREFIX .. 'jobs:' .. task end
+
+local function digits(number) return string.format('%.0f', number) end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The named fields of a job's record; false where missing, `state` too when there is no such job.
+local function fields_of(id, names)
+  local values = redis.call('HMGET', record_key(id), unpack(names))
+  local job = {}
+  for i, name in ipairs(names) do job[name] = values[i] end
+  return job
+end
+
+local function is_claimed(job) return job.state == 'starting' or job.state == 'running' end
+local function owns(job, fence, token) return job.fence == fence and job.token == token end
+
+local function next_id(last)
+  local fence, seq = last:match('^(%d+)-(%d+)$')
+  return fence .. '-' .. digits(seq + 1)
+end
+
+-- One line of a live message, as event.encode_batch has it.
+local function live_line(event_id, kind, data)
+  if #data > MAX_PUBLISHED then return event_id .. '\t' .. kind end
+  return event_id .. '\t' .. kind .. '\t' .. data
+end
+
+-- Add one event of a kind that only scripts write.  `prev` is kept where it cannot be computed:
+-- on the first event of a fence.
+local function write_event(id, prev, event_id, kind, data)
+  local entry = {'XADD', events_key(id), 'NOMKSTREAM', event_id, 'd', data, 'k', kind}
+  if event_id:sub(-2) == '-1' then
+    entry[#entry + 1] = 'p'
+    entry[#entry + 1] = prev
+  end
+  redis.call(unpack(entry))
+  redis.call('HSET', record_key(id), 'last', event_id)
+  redis.call('PUBLISH', live_channel(id), prev .. '\n' .. live_line(event_id, kind, data))
+end
+
+-- What end_job and give_back need to know of a job.
+local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
+                'deadline', 'ttl'}
+
+-- The one end of a job: last event, record, indexes, and one expiry for all its keys.
+local function end_job(id, job, state, now, failure, output)
+  local data = '{"state":"' .. state .. '","attempt":' .. job.attempt
+  if output and #output <= MAX_INLINE_OUTPUT then data = data .. ',"output":' .. output end
+  if failure then data = data .. ',"error":' .. failure end
+  local end_id = next_id(job.last)
+  write_event(id, job.last, end_id, 'end', data .. '}')
+  local record = record_key(id)
+  redis.call('HSET', record, 'state', state, 'ended', digits(now), 'end_id', end_id)
+  if failure then redis.call('HSET', record, 'error', failure) end
+  if output then redis.call('HSET', record, 'output', output) end
+  redis.call('ZREM', queued_key(job.task), id)
+  redis.call('ZREM', RUNNING, id)
+  redis.call('ZREM', DEADLINES, id)
+  local expiry = digits(now + job.ttl)
+  redis.call('HSET', record, 'expires', expiry)
+  redis.call('ZADD', ENDED, expiry, job.task .. ' ' .. id)
+  for _, key in ipairs({record, events_key(id), marks_key(id), logs_key(id)}) do
+    redis.call('PEXPIREAT', key, expiry)
+  end
+  return state
+end
+
+-- An attempt is over without an outcome: back to the queue in the old order, unless the job was
+-- cancelled or has been lost too often.  `reason` is the inside of a JSON string.
+local function give_back(id, job, now, is_loss, reason, max_losses)
+  if job.cancel then return end_job(id, job, 'cancelled', now, CANCELLED) end
+  local losses = tonumber(job.losses)
+  if is_loss then
+    losses = losses + 1
+    redis.call('HSET', record_key(id), 'losses', losses)
+    if losses >= max_losses then
+      local message = 'attempt ' .. job.attempt .. ' was lost, as ' .. (losses - 1) .. ' before it: ' .. reason
+      return end_job(id, job, 'failed', now, '{"kind":"worker_lost","message":"' .. message .. '"}')
+    end
+  end
+  redis.call('HSET', record_key(id), 'state', 'queued')
+  redis.call('ZREM', RUNNING, id)
+  redis.call('ZADD', queued_key(job.task), job.score, id)
+  if not job.started then redis.call('ZADD', DEADLINES, job.deadline, id) end
+  local position = redis.call('ZRANK', queued_key(job.task), id)
+  write_event(id, job.last, next_id(job.last), 'state', '{"state":"queued","attempt":' .. job.attempt ..
+    ',"queue_position":' .. position .. ',"message":"' .. reason .. '"}')
+  return 'queued'
+end
+

@@ -1,0 +1,368 @@
+"""Step 2. Jobs in Redis: what is kept, and the moves that change it, one Lua script each.
+
+The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Redis' own clock.
+
+    task                  name of its task
+    state                 queued, starting, running, succeeded, failed, cancelled (state.py)
+    input, options        JSON, as accepted at submit
+    score                 its place in the task's queue: priority * 1e13 + order; kept over attempts
+    created, claimed, started, ended
+                          ms; first claim, first time a group was ready
+    deadline, ttl         ms: latest first start, and how long all keys live after the end
+    expires               ms: when they go; set at the end
+    fence, token          of the newest claim: what a write must show
+    attempt, losses       tries so far, and those lost with their worker or group
+    worker                id of the worker that has or had the newest claim
+    cancel                1 once a cancel was asked for; decides at the end
+    last, end_id          newest event, and the `end` event
+    first                 data of event 0-1, which is never trimmed
+    trimmed               newest event that was trimmed away
+    bytes                 of the event log; open_bytes, open_events: since its newest mark
+    progress              newest progress that an event carried, JSON
+    output, error, metrics
+                          of the end, JSON; error and output only where there is one
+
+Beside it (keys.py): the event log and its marks, the printed lines, and the indexes. A script
+changes a job's keys and the indexes in one step, so that after any loss Redis holds a state that
+once was. Every script is safe to repeat: it finds what it did by its own arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, NoReturn, cast
+
+import orjson
+import redis
+
+from rankcast.tasks import keys
+from rankcast.tasks.connect import Scripts, at_the_edge
+from rankcast.tasks.errors import Behind, QueueFull, StaleAttempt, UnknownJob
+from rankcast.tasks.event import EventId
+from rankcast.tasks.job import Claim, JobOptions, JobRecord, Outcome, Renewal, new_job_id
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.settings import Settings, host_name
+from rankcast.tasks.state import JobState
+
+#: How long Redis remembers which job a claim's token got, for a worker that lost the reply.
+CLAIM_TOKEN_TTL_MS = 60_000
+#: Records looked at for one page of a list that asks for a state.
+MAX_LISTED = 2_000
+
+_FIELDS = (
+    "task",
+    "state",
+    "input",
+    "options",
+    "created",
+    "claimed",
+    "started",
+    "ended",
+    "attempt",
+    "losses",
+    "fence",
+    "worker",
+    "cancel",
+    "last",
+    "end_id",
+    "trimmed",
+    "progress",
+    "error",
+    "metrics",
+)
+
+
+class Created(NamedTuple):
+    """A job that stands in Redis. `queue_position` counts from 0; None once it is not queued."""
+
+    job_id: str
+    state: JobState
+    queue_position: int | None
+    #: Live workers that serve the task.
+    workers: int
+    created_ms: int
+
+
+class CancelReply(NamedTuple):
+    """`state` after the call; `is_ended`: it had ended before, nothing was changed."""
+
+    state: JobState
+    is_ended: bool
+
+
+class Page(NamedTuple):
+    """Records, newest first; `cursor` asks for those after them, None when there are no more."""
+
+    records: Sequence[JobRecord]
+    cursor: str | None
+
+
+class JobStore:
+    """All moves of jobs. Safe to share between threads.
+
+    Every method raises StoreUnavailable when Redis does not answer; whether it did the work is not
+    known then, and asking again is safe.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._redis = client
+        self._settings = settings
+        self._scripts = Scripts(client)
+        self._lease_ms = round(settings.lease_s * 1000)
+        self._host = host_name()
+
+    def create(self, *, task: str, input: bytes, options: JobOptions, job_id: str | None = None) -> Created:
+        """Queue a job; `input` is JSON text. QueueFull at the task's limit.
+
+        With the `job_id` of a job that exists: how that one stands, and nothing is written.
+        """
+        job_id = job_id or new_job_id()
+        reply = self._scripts.run(
+            "create",
+            job_id,
+            task,
+            input,
+            orjson.dumps(asdict(options)),
+            options.priority,
+            round(options.start_timeout_s * 1000),
+            round(options.ttl_s * 1000),
+            self._settings.max_queued,
+            round(self._settings.worker_ttl_s * 1000),
+        )
+        if reply[0] == b"FULL":
+            raise QueueFull(
+                f"{reply[1]} jobs of task {task!r} are queued, which is the limit; try again later"
+            )
+        _, state, position, workers, created_ms = reply
+        return Created(
+            job_id, JobState(state.decode()), None if position < 0 else position, workers, int(created_ms)
+        )
+
+    def claim(self, *, task: str, token: str, worker: str, job_id: str | None, is_warm: bool) -> Claim | None:
+        """Begin an attempt: on `job_id` if it is queued, else on the head of the task's queue.
+
+        None when nothing is queued. The same `token` again gets the same claim, so a lost reply
+        costs nothing. Writes the attempt's first event, `<fence>-1`.
+        """
+        detail = {"worker": worker, "host": self._host} | ({} if is_warm else {"loading": True})
+        reply = self._scripts.run(
+            "claim",
+            task,
+            token,
+            job_id or "",
+            worker,
+            self._lease_ms,
+            b"," + orjson.dumps(detail)[1:-1],
+            CLAIM_TOKEN_TTL_MS,
+        )
+        if reply[0] == b"NONE":
+            return None
+        _, claimed_id, fence, attempt, options, job_input = reply
+        return Claim(
+            job_id=claimed_id.decode(),
+            task=task,
+            fence=int(fence),
+            token=token,
+            attempt=int(attempt),
+            worker=worker,
+            input=job_input,
+            options=JobOptions(**orjson.loads(options)),
+        )
+
+    def start(self, claim: Claim) -> bool:
+        """The group is ready: starting becomes running. Returns whether a cancel was asked for.
+
+        Writes no event: from here until the end rank 0 numbers them. StaleAttempt, UnknownJob.
+        """
+        reply = self._scripts.run("start", *_shown(claim))
+        if reply[0] != b"OK":
+            refuse(reply, claim.job_id)
+        return bool(reply[1])
+
+    def renew(self, claims: Sequence[Claim]) -> dict[str, Renewal]:
+        """Keep the leases of `claims`: job id → how it stands. One call for all of them.
+
+        A lease that ran out is renewed all the same while nobody took the job.
+        """
+        if not claims:
+            return {}
+        shown = [part for claim in claims for part in _shown(claim)]
+        replies = self._scripts.run("renew", self._lease_ms, *shown)
+        return {claim.job_id: Renewal(reply.decode()) for claim, reply in zip(claims, replies, strict=True)}
+
+    def finish(self, claim: Claim, outcome: Outcome, final_seq: int) -> JobState:
+        """End the job, and return what was decided: `cancelled` if a cancel was asked for.
+
+        `final_seq` is the last event that rank 0 numbered (0: none); Behind while the log lacks it.
+        Asked again with the same claim it returns what was decided. StaleAttempt, UnknownJob.
+        ValueError for a success of a group that never started.
+        """
+        if not outcome.state.is_terminal:
+            raise ValueError(f"a job cannot end as {outcome.state}")
+        reply = self._scripts.run(
+            "finish",
+            *_shown(claim),
+            final_seq,
+            outcome.state,
+            outcome.output or b"",
+            b"" if outcome.error is None else orjson.dumps(outcome.error.as_dict()),
+            orjson.dumps(outcome.metrics),
+        )
+        if reply[0] == b"EARLY":
+            raise ValueError(f"job {claim.job_id} cannot succeed: its attempt {claim.attempt} never started")
+        if reply[0] != b"OK":
+            refuse(reply, claim.job_id)
+        return JobState(reply[1].decode())
+
+    def release(self, claim: Claim, *, is_loss: bool, reason: str) -> JobState:
+        """Give the job back: `queued` in its old order, or how it ended instead.
+
+        It ends `cancelled` if that was asked for, and `failed` (`worker_lost`) at the limit of
+        losses; a drain is no loss. StaleAttempt, UnknownJob.
+        """
+        reply = self._scripts.run(
+            "release",
+            *_shown(claim),
+            int(is_loss),
+            orjson.dumps(reason)[1:-1],
+            self._settings.max_losses,
+        )
+        if reply[0] != b"OK":
+            refuse(reply, claim.job_id)
+        return JobState(reply[1].decode())
+
+    def cancel(self, job_id: str) -> CancelReply:
+        """Ask a job to end. UnknownJob.
+
+        What nobody works on (queued, or its lease ran out) ends at once; else its worker is told.
+        """
+        reply = self._scripts.run("cancel", job_id)
+        if reply[0] != b"OK":
+            refuse(reply, job_id)
+        return CancelReply(JobState(reply[1].decode()), bool(reply[2]))
+
+    def record(self, job_id: str) -> JobRecord:
+        """The job as Redis has it now. UnknownJob."""
+        found = self._records([job_id])[0]
+        if found is None:
+            raise UnknownJob(job_id)
+        return found
+
+    def output(self, job_id: str) -> bytes | None:
+        """The output as JSON text; None unless the job succeeded with one. UnknownJob."""
+        with at_the_edge():
+            state, output = cast(
+                list[bytes | None], self._redis.hmget(JobKeys(job_id).record, ["state", "output"])
+            )
+        if state is None:
+            raise UnknownJob(job_id)
+        return output
+
+    def list(
+        self,
+        task: str | None = None,
+        state: JobState | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Jobs, newest first, of one task and in one state if asked; `cursor` is from the page before.
+
+        A page may be shorter than `limit` although more follow: its cursor says so. ValueError for a
+        cursor that no page gave.
+        """
+        below = f"({int(cursor)}" if cursor is not None else "+inf"
+        index = keys.JOBS if task is None else keys.JOBS_OF(task)
+        count = limit if state is None else MAX_LISTED
+        with at_the_edge():
+            rows = cast(
+                list[tuple[bytes, float]],
+                self._redis.zrevrangebyscore(index, below, "-inf", start=0, num=count, withscores=True),
+            )
+        wanted: list[JobRecord] = []
+        seen = 0
+        for (_, _order), found in zip(rows, self._records([row[0].decode() for row in rows]), strict=True):
+            if len(wanted) == limit:
+                break
+            seen += 1
+            if found is not None and state in (None, found.state):
+                wanted.append(found)
+        is_last = seen == len(rows) < count
+        return Page(wanted, None if is_last or not seen else str(int(rows[seen - 1][1])))
+
+    def queued_count(self, task: str) -> int:
+        """How many jobs of the task are queued."""
+        with at_the_edge():
+            return self._redis.zcard(keys.QUEUED(task))
+
+    def head_of(self, task: str) -> str | None:
+        """The job that the next claim without a name gets."""
+        with at_the_edge():
+            head = cast("list[bytes]", self._redis.zrange(keys.QUEUED(task), 0, 0))
+        return head[0].decode() if head else None
+
+    def _records(self, job_ids: Sequence[str]) -> Sequence[JobRecord | None]:
+        with at_the_edge():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hmget(JobKeys(job_id).record, _FIELDS)
+            rows = [dict(zip(_FIELDS, row, strict=True)) for row in pipe.execute()]
+            for job_id, row in zip(job_ids, rows, strict=True):
+                if row["state"] == b"queued":
+                    pipe.zrank(keys.QUEUED(row["task"].decode()), job_id)
+            positions = iter(pipe.execute())
+        return [
+            _record(job_id, row, next(positions) if row["state"] == b"queued" else None)
+            if row["state"] is not None
+            else None
+            for job_id, row in zip(job_ids, rows, strict=True)
+        ]
+
+
+def refuse(reply: Sequence[Any], job_id: str) -> NoReturn:
+    """Raise what a script's refusal stands for: GONE, FENCED, or BEHIND with the last seq."""
+    match reply[0]:
+        case b"GONE":
+            raise UnknownJob(job_id)
+        case b"FENCED":
+            raise StaleAttempt(f"this attempt at job {job_id} is over: another owns it, or it has ended")
+        case b"BEHIND":
+            raise Behind(int(reply[1]))
+    raise AssertionError(f"a script answered {reply!r}")
+
+
+def _shown(claim: Claim) -> tuple[str, int, str]:
+    return claim.job_id, claim.fence, claim.token
+
+
+def _record(job_id: str, row: dict[str, Any], queue_position: int | None) -> JobRecord:
+    def ms(name: str) -> int | None:
+        return None if row[name] is None else int(row[name])
+
+    def event_id(name: str) -> EventId | None:
+        return None if row[name] is None else EventId.parse(row[name])
+
+    def json(name: str) -> Any:
+        return None if row[name] is None else orjson.loads(row[name])
+
+    return JobRecord(
+        job_id=job_id,
+        task=row["task"].decode(),
+        state=JobState(row["state"].decode()),
+        input=json("input"),
+        options=JobOptions(**json("options")),
+        created_ms=int(row["created"]),
+        claimed_ms=ms("claimed"),
+        started_ms=ms("started"),
+        ended_ms=ms("ended"),
+        attempt=int(row["attempt"]),
+        losses=int(row["losses"]),
+        fence=int(row["fence"]),
+        worker=None if row["worker"] is None else row["worker"].decode(),
+        is_cancel_requested=row["cancel"] is not None,
+        last=EventId.parse(row["last"]),
+        end_id=event_id("end_id"),
+        trimmed=event_id("trimmed"),
+        queue_position=queue_position,
+        progress=json("progress"),
+        error=json("error"),
+        metrics=json("metrics") or {},
+    )

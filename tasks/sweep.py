@@ -1,0 +1,91 @@
+"""Leases and deadlines that ran out: somebody must notice, also when the last worker has died.
+
+Every worker and every web process sweeps. Each sweep is a Lua script over an index by time, so
+any number of them may run at once, and finding nothing costs three short calls.
+"""
+
+import logging
+import threading
+from typing import NamedTuple
+
+import redis
+
+from rankcast.tasks.connect import Scripts
+from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Jobs that one script call handles; it blocks Redis for so long and no longer.
+BATCH = 100
+INTERVAL_S = 1.0
+
+
+class Swept(NamedTuple):
+    """What one sweep found: leases taken, start deadlines over, ended jobs forgotten."""
+
+    leases: int
+    deadlines: int
+    ended: int
+
+
+class Sweep:
+    """Ends or queues again what outlived its time, by Redis' clock."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._scripts = Scripts(client)
+        self._max_losses = settings.max_losses
+
+    def run_once(self) -> Swept:
+        """Sweep all that is due. StoreUnavailable."""
+        return Swept(
+            leases=self._drain("sweep_leases", self._max_losses),
+            deadlines=self._drain("sweep_deadlines"),
+            ended=self._drain("sweep_ended"),
+        )
+
+    def _drain(self, script: str, *args: int) -> int:
+        total = handled = int(self._scripts.run(script, BATCH, *args))
+        while handled == BATCH:
+            handled = int(self._scripts.run(script, BATCH, *args))
+            total += handled
+        return total
+
+
+class SweepThread:
+    """Runs a sweep every second until stopped; lives through outages of Redis.
+
+    A thread like any other, so gevent's monkeypatching turns it into a greenlet.
+    """
+
+    def __init__(self, sweep: Sweep, interval_s: float = INTERVAL_S) -> None:
+        self._sweep = sweep
+        self._interval_s = interval_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rankcast-sweep", daemon=True)
+
+    def start(self) -> None:
+        """Begin; call it in the process that sweeps, after any fork."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the thread, and wait for the sweep under way."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        is_away = False
+        while not self._stopping.wait(self._interval_s):
+            try:
+                swept = self._sweep.run_once()
+            except StoreUnavailable as error:
+                if not is_away:
+                    log.warning("sweep waits for Redis: %s", error)
+                is_away = True
+            except Exception:
+                # Whatever it is, the next second may be better, and a job without a sweep waits for ever.
+                log.exception("sweep failed")
+            else:
+                is_away = False
+                if any(swept):
+                    log.info("swept %d leases, %d start deadlines, %d ended jobs", *swept)
