@@ -1,0 +1,87 @@
+"""What one worker process is told at its start, by `rankcast worker` or by the environment alone."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rankcast.tasks.settings import Settings, host_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Tasks, devices and slots of a worker. Times in seconds."""
+
+    #: Python files or modules with `@task` classes.
+    tasks: tuple[str, ...]
+    #: GPUs by the number torch gives them: None is all that are visible, () is none (CPU).
+    gpus: tuple[int, ...] | None = None
+    #: GPUs of one slot; None is the largest world size among the tasks.
+    slot_gpus: int | None = None
+    #: Slots of a worker that runs on the CPU.
+    cpu_slots: int = 1
+    #: Tasks to load before the first job.
+    warm: tuple[str, ...] = ()
+    #: How long an unused group stays loaded.
+    idle_ttl_s: float = 600.0
+    #: Development: several ranks on one GPU, over gloo.
+    is_sharing_gpus: bool = False
+    host: str = field(default_factory=host_name)
+    deployment: Settings = field(default_factory=Settings)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> "WorkerSettings":
+        """Read RANKCAST_*; ValueError, with the variable's name, for what cannot be meant."""
+        tasks = tuple(part for part in env.get("RANKCAST_TASKS", "").split(os.pathsep) if part)
+        if not tasks:
+            raise ValueError("no tasks to serve: give --tasks (RANKCAST_TASKS) a Python file or module")
+        return cls(
+            tasks=tasks,
+            gpus=_gpus(env.get("RANKCAST_GPUS", "")),
+            slot_gpus=_whole(env, "RANKCAST_SLOT_GPUS", None),
+            cpu_slots=_whole(env, "RANKCAST_SLOTS", 1) or 1,
+            warm=tuple(name.strip() for name in env.get("RANKCAST_WARM", "").split(",") if name.strip()),
+            idle_ttl_s=_seconds(env, "RANKCAST_IDLE_TTL_S", 600.0),
+            is_sharing_gpus=env.get("RANKCAST_SHARE_GPU") == "1",
+            host=host_name(env),
+            deployment=Settings.from_env(env),
+        )
+
+
+def _gpus(text: str) -> tuple[int, ...] | None:
+    """`0-3`, `0,2,5` or both; empty is all, `none` is the CPU."""
+    if not text.strip():
+        return None
+    if text.strip() == "none":
+        return ()
+    gpus: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.strip().partition("-")
+            gpus.extend(range(int(first), int(last if dash else first) + 1))
+    except ValueError:
+        gpus = []
+    if not gpus or len(set(gpus)) < len(gpus):
+        raise ValueError(f"RANKCAST_GPUS: {text!r} does not list GPUs, such as '0-3', '0,2' or 'none'")
+    return tuple(gpus)
+
+
+def _whole(env: Mapping[str, str], name: str, default: int | None) -> int | None:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{name}: {text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name}: {text!r} is not a number of seconds")
+    return seconds

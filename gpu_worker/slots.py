@@ -1,0 +1,143 @@
+"""Step 5. Slots: which part of this host an attempt runs on, and which group is warm there.
+
+Pure bookkeeping: what a group is, and how one is started or closed, is the caller's affair. A slot
+is handed to one thread at a time, and only that thread touches its group.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from rankcast.gpu_worker.settings import WorkerSettings
+
+G = TypeVar("G")
+#: `loading` and `busy` slots are held by a thread, `idle` ones may be acquired.
+SlotState = Literal["idle", "loading", "busy"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Slot(Generic[G]):
+    """One part of the host: its GPUs (none on the CPU), and the group that is loaded on them."""
+
+    index: int
+    devices: tuple[int, ...]
+    state: SlotState = "idle"
+    #: The loaded group and the task it runs; both None where nothing is loaded.
+    group: G | None = None
+    task: str | None = None
+    job_id: str | None = None
+    #: When it was last given back, on the clock of its Slots.
+    idle_since: float = 0.0
+
+    def is_warm_for(self, task: str) -> bool:
+        return self.task == task
+
+    def fill(self, group: G, task: str) -> None:
+        """Remember the group that was just loaded."""
+        self.group, self.task = group, task
+
+    def empty(self) -> G | None:
+        """Forget the group and return it, to be closed or killed."""
+        group, self.group, self.task = self.group, None, None
+        return group
+
+
+class Slots(Generic[G]):
+    """The slots of one worker. Safe to use from any thread."""
+
+    def __init__(
+        self, devices: Sequence[tuple[int, ...]], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._slots = [Slot[G](index=index, devices=each) for index, each in enumerate(devices)]
+        self._clock = clock
+        self._freed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def free(self) -> int:
+        """How many slots no thread holds."""
+        return sum(slot.state == "idle" for slot in self._slots)
+
+    def acquire(self, task: str) -> Slot[G]:
+        """Hold a slot for `task`: one that is warm for it, else an empty one, else the least used.
+
+        There is one thread per slot, so this waits only for a slot that loads a group ahead of its
+        first job.
+        """
+        with self._freed:
+            self._freed.wait_for(lambda: self.free)
+            slot = min((s for s in self._slots if s.state == "idle"), key=lambda s: _preference(s, task))
+            slot.state = "busy"
+            return slot
+
+    def release(self, slot: Slot[G]) -> None:
+        """Give a slot back, with whatever group it now has."""
+        with self._freed:
+            slot.state, slot.job_id, slot.idle_since = "idle", None, self._clock()
+            self._freed.notify()
+
+    def acquire_idle(self, ttl_s: float) -> Slot[G] | None:
+        """Hold a slot whose group nobody used for `ttl_s` seconds, so that it can be closed."""
+        with self._freed:
+            for slot in self._slots:
+                if (
+                    slot.state == "idle"
+                    and slot.group is not None
+                    and self._clock() - slot.idle_since >= ttl_s
+                ):
+                    slot.state = "busy"
+                    return slot
+        return None
+
+    def all(self) -> Sequence[Slot[G]]:
+        """Every slot, to look at: heartbeats tell what they see, without holding anything up."""
+        return tuple(self._slots)
+
+
+def _preference(slot: Slot[G], task: str) -> tuple[bool, bool, float]:
+    return (not slot.is_warm_for(task), slot.group is not None, slot.idle_since)
+
+
+def lay_out(
+    settings: WorkerSettings, world_sizes: Mapping[str, int], gpu_count: int
+) -> list[tuple[int, ...]]:
+    """The devices of each slot, for tasks of these world sizes on a host with `gpu_count` GPUs.
+
+    On the CPU a slot has no devices, and `slot_gpus` is how many ranks it may hold. ValueError,
+    with the name of the task or of the option, for what fits nowhere.
+    """
+    gpus = settings.gpus if settings.gpus is not None else tuple(range(gpu_count))
+    if absent := [gpu for gpu in gpus if gpu >= gpu_count]:
+        raise ValueError(f"GPU {absent[0]} was asked for, and this host shows {gpu_count}")
+    size = settings.slot_gpus or _largest(settings, world_sizes, gpus)
+    if gpus and size > len(gpus):
+        raise ValueError(_too_large(settings, world_sizes, size, len(gpus)))
+    for task, world_size in world_sizes.items():
+        if world_size > size and not settings.is_sharing_gpus:
+            raise ValueError(f"task {task!r} has {world_size} ranks, and a slot {size}: raise --slot-gpus")
+    if not gpus:
+        return [()] * settings.cpu_slots
+    return [gpus[first : first + size] for first in range(0, len(gpus) - size + 1, size)]
+
+
+def _largest(settings: WorkerSettings, world_sizes: Mapping[str, int], gpus: tuple[int, ...]) -> int:
+    largest = max(world_sizes.values())
+    return min(largest, len(gpus)) if settings.is_sharing_gpus and gpus else largest
+
+
+def _too_large(settings: WorkerSettings, world_sizes: Mapping[str, int], size: int, gpu_count: int) -> str:
+    if settings.slot_gpus:
+        return f"--slot-gpus {size} is more than the {gpu_count} GPUs of this worker"
+    task = max(world_sizes, key=lambda name: world_sizes[name])
+    return f"task {task!r} has {size} ranks, one GPU each, and this worker has {gpu_count} GPUs"
+
+
+def devices_of(slot: Slot[G], world_size: int) -> tuple[int, ...]:
+    """The GPU of each rank: the slot's first ones, in turn where ranks share; none on the CPU."""
+    if not slot.devices:
+        return ()
+    return tuple(slot.devices[rank % len(slot.devices)] for rank in range(world_size))
