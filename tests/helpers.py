@@ -1,0 +1,65 @@
+"""What tests of all kinds share; `from helpers import ...` (pytest's pythonpath has this folder)."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import redis
+
+from rankcast.tasks import keys
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.state import JobState
+
+T = TypeVar("T")
+
+
+def wait_until(predicate: Callable[[], T], description: str, *, timeout_s: float = 10.0) -> T:
+    """Return the first true value of `predicate`; fail with `description` after `timeout_s`."""
+    give_up = time.monotonic() + timeout_s
+    while not (value := predicate()):
+        if time.monotonic() > give_up:
+            raise AssertionError(f"waited {timeout_s} s in vain: {description}")
+        time.sleep(0.01)
+    return value
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def inconsistencies(client: redis.Redis) -> list[str]:
+    """Where record, indexes and time to live of the jobs in Redis do not agree; one line each."""
+    return [fault for job_id in _job_ids(client) for fault in _faults(client, job_id)]
+
+
+def _job_ids(client: redis.Redis) -> Iterator[str]:
+    """Every job that has a key, also one without a record."""
+    found = {key.decode().split(":")[2] for key in client.scan_iter(f"{keys.PREFIX}job:*")}
+    yield from sorted(found)
+
+
+def _faults(client: redis.Redis, job_id: str) -> Iterator[str]:
+    of = JobKeys(job_id)
+    state, task, last, end_id = client.hmget(of.record, ["state", "task", "last", "end_id"])
+    lasting = [key for key in (of.record, of.events, of.marks, of.logs) if client.ttl(key) == -1]
+    if state is None:
+        yield from (f"{key} has no record and no time to live" for key in lasting)
+        return
+    now, name = JobState(state.decode()), task.decode()
+    places = {
+        "queued": client.zscore(keys.QUEUED(name), job_id) is not None,
+        "claimed": client.zscore(keys.RUNNING, job_id) is not None,
+        "ended": client.zscore(keys.ENDED, f"{name} {job_id}") is not None,
+    }
+    place = "ended" if now.is_terminal else "queued" if now is JobState.QUEUED else "claimed"
+    if places != {other: other == place for other in places}:
+        yield f"job {job_id} is {now}, but the indexes say {places}"
+    if now.is_terminal:
+        yield from (f"{key} of an ended job has no time to live" for key in lasting)
+    if (end_id == last) != now.is_terminal:
+        yield f"job {job_id} is {now}, ends with {end_id!r}, and its last event is {last!r}"
