@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from rankcast.tasks.errors import Fault, InvalidInput
 from referencing.jsonschema import EMPTY_REGISTRY
+
+from rankcast.tasks.errors import Fault, InvalidInput
 
 #: An input with a million wrong items is told about these; the rest would only fill the answer.
 MAX_FAULTS = 50
@@ -71,11 +72,26 @@ def _references(schema: Any) -> Iterator[str]:
                 yield from _references(item)
 
 
+class _Broken(NamedTuple):
+    """One broken keyword: where, what the schema wants there, what it found, and the schema around it."""
+
+    path: str
+    wanted: Any
+    found: Any
+    schema: Any
+
+
 def _explain(error: ValidationError) -> list[Fault]:
     if error.validator in ("anyOf", "oneOf") and error.context:
         return _explain_choice(error)
     explain = _EXPLAIN.get(str(error.validator))
-    return explain(error) if explain else [Fault(error.json_path, _clip(error.message, 4 * MAX_SHOWN))]
+    if explain is None:
+        return _as_told(error)
+    return explain(_Broken(error.json_path, error.validator_value, error.instance, error.schema))
+
+
+def _as_told(error: ValidationError) -> list[Fault]:
+    return [Fault(error.json_path, _clip(error.message, 4 * MAX_SHOWN))]
 
 
 def _explain_choice(error: ValidationError) -> list[Fault]:
@@ -84,25 +100,23 @@ def _explain_choice(error: ValidationError) -> list[Fault]:
         kinds = " or ".join(_type_names(branch.validator_value) for branch in error.context)
         return [Fault(error.json_path, f"must be {kinds}, not {_shown(error.instance)}")]
     closest = best_match([error])
-    if closest is None or closest is error:
-        return [Fault(error.json_path, _clip(error.message, 4 * MAX_SHOWN))]
-    return _explain(closest)
+    return _as_told(error) if closest is None or closest is error else _explain(closest)
 
 
-def _missing(error: ValidationError) -> list[Fault]:
-    absent = [name for name in error.validator_value if name not in error.instance]
-    return [Fault(_member(error.json_path, name), "is required") for name in absent]
+def _missing(broken: _Broken) -> list[Fault]:
+    absent = [name for name in broken.wanted if name not in broken.found]
+    return [Fault(_member(broken.path, name), "is required") for name in absent]
 
 
-def _unknown(error: ValidationError) -> list[Fault]:
-    known = list(error.schema.get("properties", {}))
-    patterns = error.schema.get("patternProperties", {})
+def _unknown(broken: _Broken) -> list[Fault]:
+    known = list(broken.schema.get("properties", {}))
+    patterns = broken.schema.get("patternProperties", {})
     extra = [
         name
-        for name in error.instance
+        for name in broken.found
         if name not in known and not any(re.search(pattern, name) for pattern in patterns)
     ]
-    return [Fault(_member(error.json_path, _clip(name)), _unknown_message(name, known)) for name in extra]
+    return [Fault(_member(broken.path, _clip(name)), _unknown_message(name, known)) for name in extra]
 
 
 def _unknown_message(name: str, known: list[str]) -> str:
@@ -113,34 +127,30 @@ def _unknown_message(name: str, known: list[str]) -> str:
     return f"is not a field of this task; it takes {_clip(', '.join(known), 4 * MAX_SHOWN)}"
 
 
-def _wrong_type(error: ValidationError) -> list[Fault]:
-    wanted = _type_names(error.validator_value)
-    return [Fault(error.json_path, f"must be {wanted}, not {_shown(error.instance)}")]
+def _wrong_type(broken: _Broken) -> list[Fault]:
+    return [Fault(broken.path, f"must be {_type_names(broken.wanted)}, not {_shown(broken.found)}")]
 
 
-def _bound(words: str) -> Callable[[ValidationError], list[Fault]]:
-    def explain(error: ValidationError) -> list[Fault]:
-        return [
-            Fault(error.json_path, f"must be {words} {error.validator_value}, not {_shown(error.instance)}")
-        ]
+def _bound(words: str) -> Callable[[_Broken], list[Fault]]:
+    def explain(broken: _Broken) -> list[Fault]:
+        return [Fault(broken.path, f"must be {words} {broken.wanted}, not {_shown(broken.found)}")]
 
     return explain
 
 
-def _size(words: str, unit: str) -> Callable[[ValidationError], list[Fault]]:
-    def explain(error: ValidationError) -> list[Fault]:
-        message = f"must have {words} {error.validator_value} {unit}, and has {len(error.instance)}"
-        return [Fault(error.json_path, message)]
+def _size(words: str, unit: str) -> Callable[[_Broken], list[Fault]]:
+    def explain(broken: _Broken) -> list[Fault]:
+        return [Fault(broken.path, f"must have {words} {broken.wanted} {unit}, and has {len(broken.found)}")]
 
     return explain
 
 
-def _not_listed(error: ValidationError) -> list[Fault]:
-    choices = _clip(", ".join(repr(choice) for choice in error.validator_value), 4 * MAX_SHOWN)
-    return [Fault(error.json_path, f"must be one of {choices}, not {_shown(error.instance)}")]
+def _not_listed(broken: _Broken) -> list[Fault]:
+    choices = _clip(", ".join(repr(choice) for choice in broken.wanted), 4 * MAX_SHOWN)
+    return [Fault(broken.path, f"must be one of {choices}, not {_shown(broken.found)}")]
 
 
-_EXPLAIN: dict[str, Callable[[ValidationError], list[Fault]]] = {
+_EXPLAIN: dict[str, Callable[[_Broken], list[Fault]]] = {
     "additionalProperties": _unknown,
     "enum": _not_listed,
     "exclusiveMaximum": _bound("less than"),
@@ -167,7 +177,7 @@ _ARTICLES = {
 }
 
 
-def _type_names(wanted: str | list[str]) -> str:
+def _type_names(wanted: Any) -> str:
     return " or ".join(_ARTICLES[name] for name in ([wanted] if isinstance(wanted, str) else wanted))
 
 

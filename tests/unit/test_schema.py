@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from rankcast.tasks.errors import Fault, InvalidInput
 from rankcast.tasks.schema import MAX_FAULTS, Validator
 

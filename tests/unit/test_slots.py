@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slots, devices_of, lay_out
 

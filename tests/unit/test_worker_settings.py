@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from rankcast.gpu_worker.settings import WorkerSettings
 
 TASKS = {"RANKCAST_TASKS": "steps.py"}

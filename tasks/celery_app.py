@@ -1,0 +1,90 @@
+"""Step 3. The one Celery task, `run_job(job_id)`, and the queues its wake-ups travel in.
+
+A Celery message here is only a wake-up: the job record in Redis says what there is to do, in which
+order and for how long. So nothing is promised about a message: it may be lost, doubled, late or
+stale, and priority is the record's affair. Only its name and form stand here; the body lives with
+the workers (gpu_worker/worker.py), so that the web tier never imports it.
+"""
+
+import logging
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from rankcast.tasks.settings import Settings
+
+RUN_JOB = "rankcast.run_job"
+
+#: The default exchange routes by queue name: kombu then keeps no binding table in Redis, in
+#: which the queue of every worker that was ever killed would stay.
+DIRECT = Exchange("")  # type: ignore[no-untyped-call]
+
+#: What a killed worker held is delivered again after this time. A wake-up too many costs a worker
+#: one look, so this only says how long such leftovers lie about.
+VISIBILITY_S = 24 * 3600
+
+logger = logging.getLogger(__name__)
+
+
+def queue_of(task: str) -> str:
+    """Name of the queue that wakes the workers which serve `task`."""
+    return f"rankcast.{task}"
+
+
+def queue(name: str) -> Queue:
+    return Queue(name, DIRECT, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery app of web tier and workers; the same for both, so that they understand each other."""
+    app = Celery("rankcast", broker=settings.broker_url, set_as_current=False)
+    app.conf.update(
+        # Nothing that comes out of Redis may become code.
+        task_serializer="json",
+        accept_content=["json"],
+        event_serializer="json",
+        # Outputs are in the job's record; a second store of them could only disagree.
+        task_ignore_result=True,
+        # A running job counts as unacknowledged, so that a worker holds exactly as many messages
+        # as it has slots. `worker_disable_prefetch` promises the same and makes the next message
+        # wait for a one-second tick.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",
+        task_default_exchange="",
+        broker_connection_retry_on_startup=True,
+        # One try on a fresh connection, for a pooled one that Redis closed meanwhile.
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_S,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 10,
+            "socket_keepalive": True,
+        },
+    )
+    return app
+
+
+def wake(app: Celery, *, task: str, job_id: str, to: str | None = None, **arguments: Any) -> bool:
+    """Tell the workers of `task` that `job_id` waits; False if the broker could not be reached.
+
+    That is no error: every worker looks for itself once a second. `to` is another queue than the
+    task's; `arguments` go to `run_job` by name.
+    """
+    try:
+        app.send_task(
+            RUN_JOB,
+            args=[job_id],
+            kwargs={"task": task, **arguments},
+            # Celery's own tools then show, find and revoke a job by its id and its task's name.
+            task_id=job_id,
+            shadow=task,
+            queue=queue(to or queue_of(task)),
+            declare=[],
+        )
+    except OperationalError as fault:
+        logger.warning("no wake-up for job %s, a worker will find it by itself: %s", job_id, fault)
+        return False
+    return True
