@@ -29,6 +29,9 @@ BATCH_EVENTS = 256
 BATCH_BYTES = 256 * 1024
 
 FIRST = EventId(0, 1)
+#: A page of the log is read in growing steps, because only the events tell how large they are.
+PAGE_BYTES = 1024 * 1024
+FIRST_STEP = 32
 #: A mark closes at so much; the log is trimmed by whole marks. Less for a log with small bounds.
 MARK_BYTES, MARK_EVENTS = 256 * 1024, 1024
 MARKS_PER_LOG = 16
@@ -103,23 +106,40 @@ class EventLog:
         return Appended(reply[1], bool(reply[2]))
 
     def read(self, job_id: str, after: EventId, limit: int = 512) -> list[Event]:
-        """A page of at most `limit` events after `after`; empty where the log ends, or is gone.
+        """A page of events after `after`: at most `limit`, and about PAGE_BYTES unless one event is
+        larger. Empty where the log ends, or is gone.
 
-        A page is without holes in itself. If its first event's `prev` is not `after`, what lies
-        between was trimmed. A page that is not full may still be followed by others.
+        A page has no holes in itself. If its first event's `prev` is not `after`, what lies between
+        was trimmed. A page that is not full may still be followed by others.
         """
+        page: list[Event] = []
+        size, count = 0, min(limit, FIRST_STEP)
+        while True:
+            found = self._entries(job_id, page[-1].id if page else after, count)
+            for event in found:
+                size += len(event.data or b"")
+                # Between two steps somebody may have trimmed the log.
+                if page and (size > PAGE_BYTES or event.prev != page[-1].id):
+                    return page
+                page.append(event)
+            if len(found) < count or len(page) >= limit:
+                return page
+            fitting = (PAGE_BYTES - size) * len(page) // max(size, 1)
+            count = max(1, min(limit - len(page), 4 * count, fitting))
+
+    def _entries(self, job_id: str, after: EventId, count: int) -> list[Event]:
+        """The next `count` entries after `after`; before all of them 0-1, also where a trim took it."""
         keys = JobKeys(job_id)
         with at_the_edge():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.xrange(keys.events, min=f"({after}", max="+", count=limit)
+            pipe.xrange(keys.events, min=f"({after}", max="+", count=count)
             if after < FIRST:
                 pipe.hget(keys.record, "first")
             rows, *first = pipe.execute()
-        page = [_event(EventId.parse(entry_id), fields) for entry_id, fields in rows]
-        if first and first[0] is not None and (not page or page[0].id != FIRST):
-            # Alone: what follows it in the stream follows only after the gap.
-            return [Event(FIRST, START, STATE, first[0])]
-        return page
+        found = [_event(EventId.parse(entry_id), fields) for entry_id, fields in rows]
+        if first and first[0] is not None and (not found or found[0].id != FIRST):
+            found.insert(0, Event(FIRST, START, STATE, first[0]))
+        return found[:count]
 
     def position(self, job_id: str) -> Position:
         """How far the log goes. UnknownJob."""

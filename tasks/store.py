@@ -37,9 +37,9 @@ import redis
 from rankcast.tasks import keys
 from rankcast.tasks.connect import Scripts, at_the_edge
 from rankcast.tasks.errors import Behind, QueueFull, StaleAttempt, UnknownJob
-from rankcast.tasks.event import EventId
 from rankcast.tasks.job import Claim, JobOptions, JobRecord, Outcome, Renewal, new_job_id
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.records import Page, read_page, read_records
 from rankcast.tasks.settings import Settings, host_name
 from rankcast.tasks.state import JobState
 
@@ -47,28 +47,6 @@ from rankcast.tasks.state import JobState
 CLAIM_TOKEN_TTL_MS = 60_000
 #: Records looked at for one page of a list that asks for a state.
 MAX_LISTED = 2_000
-
-_FIELDS = (
-    "task",
-    "state",
-    "input",
-    "options",
-    "created",
-    "claimed",
-    "started",
-    "ended",
-    "attempt",
-    "losses",
-    "fence",
-    "worker",
-    "cancel",
-    "last",
-    "end_id",
-    "trimmed",
-    "progress",
-    "error",
-    "metrics",
-)
 
 
 class Created(NamedTuple):
@@ -87,13 +65,6 @@ class CancelReply(NamedTuple):
 
     state: JobState
     is_ended: bool
-
-
-class Page(NamedTuple):
-    """Records, newest first; `cursor` asks for those after them, None when there are no more."""
-
-    records: Sequence[JobRecord]
-    cursor: str | None
 
 
 class JobStore:
@@ -242,7 +213,8 @@ class JobStore:
 
     def record(self, job_id: str) -> JobRecord:
         """The job as Redis has it now. UnknownJob."""
-        found = self._records([job_id])[0]
+        with at_the_edge():
+            found = read_records(self._redis, [job_id])[0]
         if found is None:
             raise UnknownJob(job_id)
         return found
@@ -269,24 +241,8 @@ class JobStore:
         A page may be shorter than `limit` although more follow: its cursor says so. ValueError for a
         cursor that no page gave.
         """
-        below = f"({int(cursor)}" if cursor is not None else "+inf"
-        index = keys.JOBS if task is None else keys.JOBS_OF(task)
-        count = limit if state is None else MAX_LISTED
         with at_the_edge():
-            rows = cast(
-                list[tuple[bytes, float]],
-                self._redis.zrevrangebyscore(index, below, "-inf", start=0, num=count, withscores=True),
-            )
-        wanted: list[JobRecord] = []
-        seen = 0
-        for (_, _order), found in zip(rows, self._records([row[0].decode() for row in rows]), strict=True):
-            if len(wanted) == limit:
-                break
-            seen += 1
-            if found is not None and state in (None, found.state):
-                wanted.append(found)
-        is_last = seen == len(rows) < count
-        return Page(wanted, None if is_last or not seen else str(int(rows[seen - 1][1])))
+            return read_page(self._redis, task, state, limit, cursor)
 
     def queued_count(self, task: str) -> int:
         """How many jobs of the task are queued."""
@@ -298,23 +254,6 @@ class JobStore:
         with at_the_edge():
             head = cast("list[bytes]", self._redis.zrange(keys.QUEUED(task), 0, 0))
         return head[0].decode() if head else None
-
-    def _records(self, job_ids: Sequence[str]) -> Sequence[JobRecord | None]:
-        with at_the_edge():
-            pipe = self._redis.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipe.hmget(JobKeys(job_id).record, _FIELDS)
-            rows = [dict(zip(_FIELDS, row, strict=True)) for row in pipe.execute()]
-            for job_id, row in zip(job_ids, rows, strict=True):
-                if row["state"] == b"queued":
-                    pipe.zrank(keys.QUEUED(row["task"].decode()), job_id)
-            positions = iter(pipe.execute())
-        return [
-            _record(job_id, row, next(positions) if row["state"] == b"queued" else None)
-            if row["state"] is not None
-            else None
-            for job_id, row in zip(job_ids, rows, strict=True)
-        ]
 
 
 def refuse(reply: Sequence[Any], job_id: str) -> NoReturn:
@@ -331,38 +270,3 @@ def refuse(reply: Sequence[Any], job_id: str) -> NoReturn:
 
 def _shown(claim: Claim) -> tuple[str, int, str]:
     return claim.job_id, claim.fence, claim.token
-
-
-def _record(job_id: str, row: dict[str, Any], queue_position: int | None) -> JobRecord:
-    def ms(name: str) -> int | None:
-        return None if row[name] is None else int(row[name])
-
-    def event_id(name: str) -> EventId | None:
-        return None if row[name] is None else EventId.parse(row[name])
-
-    def json(name: str) -> Any:
-        return None if row[name] is None else orjson.loads(row[name])
-
-    return JobRecord(
-        job_id=job_id,
-        task=row["task"].decode(),
-        state=JobState(row["state"].decode()),
-        input=json("input"),
-        options=JobOptions(**json("options")),
-        created_ms=int(row["created"]),
-        claimed_ms=ms("claimed"),
-        started_ms=ms("started"),
-        ended_ms=ms("ended"),
-        attempt=int(row["attempt"]),
-        losses=int(row["losses"]),
-        fence=int(row["fence"]),
-        worker=None if row["worker"] is None else row["worker"].decode(),
-        is_cancel_requested=row["cancel"] is not None,
-        last=EventId.parse(row["last"]),
-        end_id=event_id("end_id"),
-        trimmed=event_id("trimmed"),
-        queue_position=queue_position,
-        progress=json("progress"),
-        error=json("error"),
-        metrics=json("metrics") or {},
-    )
