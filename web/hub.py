@@ -1,0 +1,325 @@
+"""Step 7. The hub: one Redis subscriber for all streams of a web process.
+
+SUBSCRIBE follows a job's first viewer here and UNSUBSCRIBE its last. Pub/sub loses what is published
+while the connection is away, and says nothing of it, so what was heard is compared with what each
+job's record says was written: after every reconnect, and for a job that has been silent a while. So
+a lost last event is found although nothing follows it.
+
+The connection is redis-py's `Connection` with its parser and not its `PubSub`, which reconnects in
+silence. Plain threads: under gunicorn's gevent worker they are greenlets.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import RedisError
+
+from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.event import START, EventId, decode_batch
+from rankcast.tasks.eventlog import EventLog, Position
+from rankcast.tasks.keys import JobKeys
+from rankcast.web.feed import Batch, Tail
+
+#: A job that runs and has been silent for this long is compared with its record.
+SILENCE_S = 2.0
+#: How long a new viewer waits until Redis has confirmed the subscription.
+CONFIRM_TIMEOUT_S = 5.0
+#: A connection without a word for this long, PONGs included, is dead.
+READ_TIMEOUT_S = 10.0
+LONGEST_BACK_OFF_S = 1.0
+#: Messages handled before other greenlets get their turn: reading does not yield while bytes are there.
+TURN_BYTES = 64 * 1024
+#: Jobs compared in one pipelined call; channels named in one SUBSCRIBE.
+AT_ONCE = 500
+CLIENT_NAME = "rankcast-hub"
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Feed:
+    """One followed job: its tail, and the viewers to wake when there is more to see."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.channel = JobKeys(job_id).live.encode()
+        #: Redis has confirmed the subscription: from here on nothing published is missed.
+        self.is_confirmed = threading.Event()
+        #: The job's record is gone: it expired, or Redis lost everything.
+        self.is_gone = False
+        #: Counts the times that the log turned out shorter than what was seen of it. A viewer that
+        #: has not yet acted on the newest count asks the log whether its cursor still stands.
+        self.rollbacks = 0
+        #: The subscription was interrupted since the last comparison with the record.
+        self.is_suspect = False
+        self.viewers: set[Viewer] = set()
+        self._lock = threading.Lock()
+        self._tail = Tail()
+        self._furthest = START
+        self._heard_at = time.monotonic()
+
+    def hear(self, message: bytes) -> None:
+        """Take a message of the live channel. One from before the confirmation is ignored: it belongs
+        to a subscription that has been given up, and others like it may be missing.
+        """
+        if not self.is_confirmed.is_set():
+            return
+        batch = Batch(decode_batch(message))
+        with self._lock:
+            self._heard_at = time.monotonic()
+            self._furthest = max(self._furthest, batch.last)
+            self._tail.add(batch)
+        self.wake()
+
+    def after(self, cursor: EventId) -> list[Batch] | None:
+        """What follows `cursor`: [] is nothing so far, None means read the log."""
+        with self._lock:
+            return self._tail.after(cursor)
+
+    def reached(self, cursor: EventId, *, is_log_end: bool) -> None:
+        """A viewer has read the log up to `cursor`; `is_log_end`: the log held nothing after it."""
+        with self._lock:
+            self._furthest = max(self._furthest, cursor)
+            if is_log_end and self._tail.heard is None:
+                self._tail.restart(cursor)
+
+    def doubt(self) -> None:
+        """The subscription was interrupted: compare with the record at the next chance."""
+        self.is_confirmed.clear()
+        self.is_suspect = True
+
+    def furthest_if_due(self, silent_since: float) -> EventId | None:
+        """How far anybody here has seen the log, if this feed is to be compared with the record."""
+        if not self.is_confirmed.is_set() or not (self.is_suspect or self._heard_at <= silent_since):
+            return None
+        return self._furthest
+
+    def compare(self, furthest: EventId, position: Position | None) -> None:
+        """Act on a record read after `furthest` had been seen here."""
+        with self._lock:
+            is_suspect, self.is_suspect = self.is_suspect, False
+            self._heard_at = time.monotonic()
+            if position is None:
+                self.is_gone = True
+            elif position.last < furthest:
+                self.rollbacks += 1
+                self._furthest = position.last
+                self._tail.restart(position.last)
+            elif self._tail.heard is None or position.last > self._tail.heard:
+                self._tail.restart(position.last)
+            elif not is_suspect:
+                return
+        self.wake()
+
+    def wake(self) -> None:
+        for viewer in tuple(self.viewers):
+            viewer.wake.set()
+
+
+class Viewer:
+    """One stream's place at a feed: wait on `wake`, and leave when done."""
+
+    def __init__(self, hub: "Hub", feed: Feed) -> None:
+        self.feed = feed
+        #: Set when there may be more to see; clear it before looking.
+        self.wake = threading.Event()
+        self._hub = hub
+
+    @property
+    def is_closing(self) -> bool:
+        """This process is about to end; its streams should go elsewhere."""
+        return self._hub.is_closing
+
+    def leave(self) -> None:
+        """May be called more than once."""
+        self._hub.leave(self)
+
+
+class Hub:
+    """All followed jobs of this process, and the connection that hears of them."""
+
+    def __init__(self, *, url: str, event_log: EventLog, silence_s: float = SILENCE_S) -> None:
+        self.is_closing = False
+        self._event_log = event_log
+        self._silence_s = silence_s
+        # Made through a pool only because that is where redis-py reads URLs. RESP2: with RESP3,
+        # redis-py takes pushed messages for something else than replies.
+        self._connection: Any = redis.ConnectionPool.from_url(
+            url,
+            protocol=2,
+            client_name=CLIENT_NAME,
+            socket_timeout=READ_TIMEOUT_S,
+            socket_connect_timeout=5.0,
+        ).make_connection()
+        #: Guards what follows, and the order of commands on the connection.
+        self._lock = threading.Lock()
+        self._feeds: dict[bytes, Feed] = {}
+        #: One entry for each SUBSCRIBE under way. Redis confirms in order, so a confirmation can
+        #: never be taken for that of a later subscription to the same channel.
+        self._unconfirmed: deque[Feed] = deque()
+        self._is_connected = False
+        self._started_in: int | None = None
+        self._closed = threading.Event()
+        self._look_now = threading.Event()
+
+    def start(self) -> None:
+        """Connect, in the background. To be called after a fork; again does nothing."""
+        with self._lock:
+            if self._started_in == os.getpid():
+                return
+            self._started_in = os.getpid()
+        for target in (self._listen, self._watch):
+            threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True).start()
+
+    def close(self) -> None:
+        """Tell all viewers that the process ends, then hang up."""
+        self.is_closing = True
+        for feed in self._followed():
+            feed.wake()
+        self._closed.set()
+        self._look_now.set()
+        with self._lock:
+            self._is_connected = False
+            self._connection.disconnect()
+
+    def follow(self, job_id: str) -> Viewer:
+        """Take a place at a job's feed; returns once nothing published can be missed any more.
+
+        StoreUnavailable if Redis does not confirm in time.
+        """
+        self.start()
+        feed = Feed(job_id)
+        with self._lock:
+            if feed.channel in self._feeds:
+                feed = self._feeds[feed.channel]
+            else:
+                self._feeds[feed.channel] = feed
+                self._subscribe([feed])
+            viewer = Viewer(self, feed)
+            feed.viewers.add(viewer)
+        if not feed.is_confirmed.wait(CONFIRM_TIMEOUT_S):
+            self.leave(viewer)
+            raise StoreUnavailable("Redis did not confirm the subscription to this job's events")
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        feed = viewer.feed
+        with self._lock:
+            feed.viewers.discard(viewer)
+            if not feed.viewers and self._feeds.get(feed.channel) is feed:
+                del self._feeds[feed.channel]
+                self._send("UNSUBSCRIBE", feed.channel)
+
+    # The connection
+
+    def _listen(self) -> None:
+        """Hear messages for as long as the process lives, over one connection after another."""
+        back_off_s = 0.0
+        while not self._closed.wait(back_off_s):
+            try:
+                self._connect()
+                back_off_s = 0.0
+                self._hear()
+            except (RedisError, OSError) as error:
+                if not self.is_closing:
+                    log.warning("the connection for live events is away: %s", error)
+                self._disconnected()
+            back_off_s = min(LONGEST_BACK_OFF_S, 2 * back_off_s + 0.05)
+
+    def _connect(self) -> None:
+        self._connection.connect()
+        with self._lock:
+            if self.is_closing:
+                raise redis.ConnectionError("closed while it was connecting")
+            self._is_connected = True
+            self._subscribe(list(self._feeds.values()))
+
+    def _disconnected(self) -> None:
+        with self._lock:
+            self._is_connected = False
+            self._connection.disconnect()
+            self._unconfirmed.clear()
+            for feed in self._feeds.values():
+                feed.doubt()
+
+    def _hear(self) -> None:
+        turn = 0
+        while True:
+            match self._connection.read_response():
+                case [b"message", channel, content]:
+                    self._message(channel, content)
+                    turn += len(content)
+                case [b"subscribe", *_]:
+                    self._confirmed()
+            if turn > TURN_BYTES:
+                turn = 0
+                time.sleep(0)  # not a wait: lets the viewers' greenlets run
+
+    def _message(self, channel: bytes, content: bytes) -> None:
+        feed = self._feeds.get(channel)
+        if feed is None:
+            return
+        try:
+            feed.hear(content)
+        except ValueError:
+            log.exception("a message that is none on %s; its events will be read from the log", channel)
+
+    def _confirmed(self) -> None:
+        with self._lock:
+            feed = self._unconfirmed.popleft()
+        feed.is_confirmed.set()
+        if feed.is_suspect:
+            self._look_now.set()
+
+    def _subscribe(self, feeds: Sequence[Feed]) -> None:
+        """With the lock held. While the connection is away nothing is sent: _connect does it later."""
+        for some in _in_parts(feeds):
+            if self._is_connected:
+                self._unconfirmed.extend(some)
+                self._send("SUBSCRIBE", *[feed.channel for feed in some])
+
+    def _send(self, *command: str | bytes) -> None:
+        """With the lock held. A failure is the listener's to notice: redis-py has closed the socket."""
+        if self._is_connected:
+            with contextlib.suppress(RedisError, OSError):
+                self._connection.send_command(*command)
+
+    # Repair
+
+    def _watch(self) -> None:
+        """Find what was published and not heard. The PING makes a dead connection be noticed."""
+        while not self._closed.is_set():
+            self._look_now.wait(self._silence_s)
+            self._look_now.clear()
+            with self._lock:
+                self._send("PING")
+            try:
+                self._compare(self._followed(), silent_since=time.monotonic() - self._silence_s)
+            except StoreUnavailable as error:
+                log.info("cannot compare what was heard with what was written: %s", error)
+            except Exception:
+                # Without this thread a lost event would never be found.
+                log.exception("comparing what was heard with what was written failed")
+
+    def _compare(self, feeds: Sequence[Feed], silent_since: float) -> None:
+        seen = [(feed, feed.furthest_if_due(silent_since)) for feed in feeds]
+        due = [(feed, furthest) for feed, furthest in seen if furthest is not None]
+        for some in _in_parts(due):
+            positions = self._event_log.positions([feed.job_id for feed, _ in some])
+            for (feed, furthest), position in zip(some, positions, strict=True):
+                feed.compare(furthest, position)
+
+    def _followed(self) -> list[Feed]:
+        with self._lock:
+            return list(self._feeds.values())
+
+
+def _in_parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))

@@ -1,0 +1,168 @@
+"""Step 7. Streams: what one viewer is sent, from its cursor to the end of the job.
+
+A viewer joins in this order: take a place at the feed, wait until Redis has confirmed the
+subscription, read the log from the cursor on, and follow the feed from where the log ended. What is
+published meanwhile waits in the feed's tail. Whatever goes wrong afterwards has one cure, because
+the cursor is always right: read the log from the cursor.
+
+A stream goes on while Redis is away, with keepalives, and tells in a `gap` or `reset` event when
+what follows does not follow what was sent before.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+
+import orjson
+
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
+from rankcast.tasks.event import END, GAP, RESET, Event, EventId
+from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.web import sse
+from rankcast.web.feed import CHUNK_BYTES, Batch
+from rankcast.web.hub import Viewer
+
+#: What a client waits before it comes back after a break.
+RETRY_MS = 1000
+#: When a process ends, its viewers come back spread over this time.
+SPREAD_MS = 3000
+#: Events of a log page; the first page is small because an event may have megabytes.
+FIRST_PAGE, LARGEST_PAGE = 64, 512
+
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Iterate: lists of batches in log order, from `start` to the end event; None is a keepalive due.
+
+    Raises UnknownJob when the job's record goes away. Ends early if `ends_with_process` and this
+    process is about to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        viewer: Viewer,
+        event_log: EventLog,
+        start: Start,
+        keepalive_s: float,
+        ends_with_process: bool = True,
+    ) -> None:
+        self._viewer = viewer
+        self._feed = viewer.feed
+        self._log = event_log
+        self._cursor = start.after
+        self._notice = _notice(start)
+        self._rollbacks = self._feed.rollbacks
+        self._keepalive_s = keepalive_s
+        self._ends_with_process = ends_with_process
+        self._page = FIRST_PAGE
+
+    def __iter__(self) -> Iterator[list[Batch] | None]:
+        sent_at = time.monotonic()
+        while not (self._ends_with_process and self._viewer.is_closing):
+            self._viewer.wake.clear()
+            batches = self._next()
+            if batches:
+                yield batches
+                if batches[-1].has_end:
+                    return
+            elif self._viewer.wake.wait(max(0.0, sent_at + self._keepalive_s - time.monotonic())):
+                continue
+            else:
+                yield None
+            sent_at = time.monotonic()
+
+    def _next(self) -> list[Batch]:
+        """What to send now; nothing if nothing follows, or while Redis is away."""
+        if self._feed.is_gone:
+            raise UnknownJob(self._feed.job_id)
+        try:
+            if self._notice is not None:
+                return self._take(self._told())
+            if self._rollbacks != self._feed.rollbacks:
+                return self._take(self._relocated())
+            batches = self._feed.after(self._cursor)
+            return self._take(self._from_log() if batches is None else batches)
+        except StoreUnavailable as error:
+            # The hub notices as well, and wakes this viewer when Redis is back.
+            log.info("a stream waits for Redis: %s", error)
+            return []
+
+    def _take(self, batches: list[Batch]) -> list[Batch]:
+        if batches:
+            self._cursor = batches[-1].last
+        return batches
+
+    def _told(self) -> list[Batch]:
+        notice, self._notice = self._notice, None
+        return [notice] if notice is not None else []
+
+    def _relocated(self) -> list[Batch]:
+        """The log is shorter than it was seen to be: ask where this cursor stands now."""
+        rollbacks = self._feed.rollbacks
+        start = self._log.locate(self._feed.job_id, str(self._cursor))
+        self._rollbacks = rollbacks
+        notice = _notice(start)
+        return [notice] if notice is not None else []
+
+    def _from_log(self) -> list[Batch]:
+        events = self._log.read(self._feed.job_id, self._cursor, limit=self._page)
+        if not events:
+            self._feed.reached(self._cursor, is_log_end=True)
+            return []
+        page = Batch(events)
+        self._feed.reached(page.last, is_log_end=False)
+        self._page = max(1, min(LARGEST_PAGE, len(events) * CHUNK_BYTES // page.size))
+        if page.prev == self._cursor:
+            return [page]
+        return self._past_a_hole(page)
+
+    def _past_a_hole(self, page: Batch) -> list[Batch]:
+        """The page does not follow the cursor: the log was trimmed, or Redis lost its end."""
+        start = self._log.locate(self._feed.job_id, str(self._cursor))
+        if start.notice == RESET:
+            return [_reset(start.after)]
+        return [_gap(self._cursor, page.prev), page]
+
+
+def _notice(start: Start) -> Batch | None:
+    """What to tell a viewer whose cursor was not simply an entry of the log."""
+    if start.notice == RESET:
+        return _reset(start.after)
+    if start.notice == GAP and start.gap is not None:
+        return _gap(*start.gap)
+    return None
+
+
+# Both carry the id of the entry before the first that follows, so that a second break does not
+# repeat them.
+
+
+def _gap(missed_after: EventId, missed_to: EventId) -> Batch:
+    data = orjson.dumps({"after": str(missed_after), "to": str(missed_to)})
+    return Batch([Event(missed_to, missed_after, GAP, data)])
+
+
+def _reset(after: EventId) -> Batch:
+    data = orjson.dumps({"message": "the cursor is not of this job's log; what follows is from its start"})
+    return Batch([Event(after, after, RESET, data)])
+
+
+def chunks(reader: Reader, viewer: Viewer) -> Iterator[bytes]:
+    """The body of a stream with ids. Each chunk is one write; the first is due at once, with the head."""
+    yield sse.retry(RETRY_MS)
+    try:
+        for batches in reader:
+            if batches is None:
+                yield sse.KEEPALIVE
+            else:
+                yield b"".join([batch.frames for batch in batches])
+    except UnknownJob:
+        yield sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
+        yield sse.frame_without_id(END, b'{"state":"lost"}')
+    finally:
+        viewer.leave()
+    if viewer.is_closing:
+        yield sse.retry(random.randint(1, SPREAD_MS))
