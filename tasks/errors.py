@@ -55,6 +55,7 @@ class UnknownTask(RankcastError):
         listed = ", ".join(sorted(known)) or "none; start a worker with --tasks"
         super().__init__(f"no worker has ever registered a task named {name!r} (registered: {listed})")
         self.name = name
+        self.known = tuple(sorted(known))
 
 
 class JobError(RankcastError):

@@ -1,0 +1,36 @@
+"""The WSGI app of the web tier.
+
+    gunicorn -c python:rankcast.web.gunicorn_conf "rankcast.web.app:create_app()"
+
+It sees Redis and nothing else: neither users' code nor torch is ever imported here.
+"""
+
+import flask
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from rankcast.tasks.errors import RankcastError
+from rankcast.web import catalog, direct, health, jobs, problems
+from rankcast.web.services import EXTENSION, make_services
+from rankcast.web.settings import WebSettings
+
+
+def create_app(settings: WebSettings | None = None) -> flask.Flask:
+    """Build the app; connects to nothing until its services start.
+
+    gunicorn_conf.py starts them in each process after the fork; any other server gets them at the
+    first request.
+    """
+    settings = settings or WebSettings.from_env()
+    app = flask.Flask("rankcast", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.url_map.strict_slashes = False
+    services = make_services(settings)
+    app.extensions[EXTENSION] = services
+    app.before_request(services.start)
+    for module in (jobs, direct, catalog, health):
+        app.register_blueprint(module.routes)
+    app.register_error_handler(RankcastError, problems.from_error)
+    app.register_error_handler(HTTPException, problems.from_http)
+    app.register_error_handler(RequestEntityTooLarge, problems.too_large)
+    app.register_error_handler(Exception, problems.from_bug)
+    return app

@@ -1,0 +1,114 @@
+"""Reading requests: JSON bodies and query parameters, checked before anything is asked of Redis."""
+
+import re
+from typing import Any
+
+import flask
+import orjson
+
+from rankcast.tasks.errors import Fault, InvalidInput, UnknownJob
+from rankcast.tasks.job import LOWEST_PRIORITY, JobOptions
+from rankcast.web.problems import BadRequest
+
+#: Of any job id there ever was. Without a colon, so that no id can name another key in Redis.
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_SUBMIT_FIELDS = frozenset({"task", "input", "options"})
+_SECONDS = ("start_timeout_s", "timeout_s", "ttl_s")
+_OPTIONS = frozenset({"priority", *_SECONDS})
+
+
+def json_body() -> Any:
+    """The body as JSON, whatever its content type says; {} where there is none.
+
+    BadRequest for what is not JSON (NaN and Infinity are not, RFC 8259 section 6).
+    """
+    text = flask.request.get_data(cache=False)
+    if not text.strip():
+        return {}
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+def input_object(value: Any) -> dict[str, Any]:
+    """An input, which is always an object: its fields are the task's parameters."""
+    if not isinstance(value, dict):
+        raise InvalidInput([Fault("$", f"must be an object, not {_json_type(value)}")])
+    return value
+
+
+def submission() -> tuple[str, dict[str, Any], JobOptions]:
+    """Task name, input and options of a `POST /jobs`; InvalidInput with all faults of the envelope."""
+    body = json_body()
+    if not isinstance(body, dict):
+        raise InvalidInput([Fault("$", f"must be an object, not {_json_type(body)}")])
+    faults = [
+        Fault(f"$.{name}", "is unknown; a job has task, input and options")
+        for name in body.keys() - _SUBMIT_FIELDS
+    ]
+    task, job_input, options = body.get("task"), body.get("input", {}), body.get("options", {})
+    if not isinstance(task, str):
+        faults.append(Fault("$.task", "must be the name of a task, 'owner/name'"))
+    if not isinstance(job_input, dict):
+        faults.append(Fault("$.input", f"must be an object, not {_json_type(job_input)}"))
+    if not isinstance(options, dict):
+        faults.append(Fault("$.options", f"must be an object, not {_json_type(options)}"))
+    else:
+        faults += _option_faults(options)
+    if faults:
+        raise InvalidInput(faults)
+    return str(task), job_input, JobOptions(**options)
+
+
+def _option_faults(options: dict[str, Any]) -> list[Fault]:
+    faults = [
+        Fault(f"$.options.{name}", f"is unknown; options are {', '.join(sorted(_OPTIONS))}")
+        for name in options.keys() - _OPTIONS
+    ]
+    priority = options.get("priority", 0)
+    if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
+        faults.append(Fault("$.options.priority", f"must be a whole number from 0 to {LOWEST_PRIORITY}"))
+    for name in _SECONDS:
+        value = options.get(name, 1)
+        if value is None and name == "timeout_s":
+            continue
+        if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
+            faults.append(Fault(f"$.options.{name}", "must be a number of seconds above 0, at most 10 years"))
+    return faults
+
+
+#: Bounds times, so that sums in milliseconds stay exact in Redis' scripts.
+MAX_SECONDS = 10 * 366 * 24 * 3600
+
+
+def job_id_of(text: str) -> str:
+    """A job id from a path; UnknownJob for what cannot be one."""
+    if not JOB_ID.fullmatch(text):
+        raise UnknownJob(text[:128])
+    return text
+
+
+def whole_number(name: str, *, default: int, largest: int) -> int:
+    """A query parameter from 1 to `largest`; BadRequest for anything else."""
+    text = flask.request.args.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not 1 <= int(text) <= largest:
+        raise BadRequest(f"{name} must be a whole number from 1 to {largest}, not {text[:40]!r}")
+    return int(text)
+
+
+def _json_type(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+    return "an object"

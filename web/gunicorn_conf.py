@@ -1,0 +1,41 @@
+"""How gunicorn runs the web tier. Every value may still be given on gunicorn's command line.
+
+Streams are long: gevent's greenlets carry them, a process's hub starts after the fork, and SIGTERM
+ends those that can be resumed elsewhere at once, so that a deploy does not wait for them.
+"""
+
+import logging
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+import gevent
+
+bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
+workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
+worker_class = "gevent"
+#: Open connections of one process, streams included.
+worker_connections = 10_000
+#: Longest that direct streams, which nobody can resume, hold up the end of a process; seconds.
+graceful_timeout = 10
+#: An idle connection also holds it up.
+keepalive = 5
+#: A process that does not even run its timer for so long is replaced.
+timeout = 60
+
+
+def post_worker_init(worker: Any) -> None:
+    services = worker.wsgi.extensions["rankcast"]
+    logging.getLogger("rankcast").handlers = worker.log.error_log.handlers
+    logging.getLogger("rankcast").setLevel(worker.log.error_log.level)
+    services.start()
+    leave = signal.getsignal(signal.SIGTERM)
+
+    def end_streams_and_leave(signum: int, frame: FrameType | None) -> None:
+        # Not here: a signal handler may not wait, and closing takes locks.
+        gevent.spawn(services.close)
+        if callable(leave):
+            leave(signum, frame)
+
+    signal.signal(signal.SIGTERM, end_streams_and_leave)

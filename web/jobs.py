@@ -1,0 +1,180 @@
+"""Jobs over HTTP: submit, look, watch, cancel, list. One function a route, DESIGN section 6."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import flask
+
+from rankcast.tasks.errors import UnknownTask
+from rankcast.tasks.event import EventId
+from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.tasks.job import JobRecord
+from rankcast.tasks.state import JobState
+from rankcast.web import sse
+from rankcast.web.body import job_id_of, submission, whole_number
+from rankcast.web.problems import BadRequest, problem
+from rankcast.web.responses import json_response, stream_response, urls
+from rankcast.web.services import services
+from rankcast.web.stream import Reader, chunks
+
+LARGEST_LIST = 500
+LARGEST_LOGS = 10_000
+#: Seconds after which to ask for the result again.
+RESULT_RETRY_AFTER_S = 1
+
+routes = flask.Blueprint("jobs", __name__)
+
+
+@routes.post("/jobs")
+def submit() -> flask.Response:
+    task, job_input, options = submission()
+    created = services().submitter.submit(task, job_input, options)
+    body = {
+        "job_id": created.job_id,
+        "task": task,
+        "state": created.state,
+        "queue_position": created.queue_position,
+        "attempt": 0,
+        "workers": created.workers,
+        "urls": urls(created.job_id),
+    }
+    return json_response(body, 202, {"Location": f"/jobs/{created.job_id}"})
+
+
+@routes.get("/jobs/<job_id>")
+def show(job_id: str) -> flask.Response:
+    record = services().store.record(job_id_of(job_id))
+    detail = {"workers": _workers(record.task), "input": record.input, "metrics": record.metrics}
+    return json_response(_summary(record) | detail)
+
+
+@routes.get("/jobs/<job_id>/stream")
+def stream(job_id: str) -> flask.Response:
+    to, job_id = services(), job_id_of(job_id)
+    start = _start(to.event_log, job_id)
+    if start.is_complete:
+        # EventSource takes it as "do not come back".
+        return flask.Response(status=204, headers=sse.HEADERS)
+    if flask.request.method == "HEAD":
+        return stream_response(())
+    viewer = to.hub.follow(job_id)
+    reader = Reader(viewer=viewer, event_log=to.event_log, start=start, keepalive_s=to.settings.keepalive_s)
+    return stream_response(chunks(reader, viewer), on_close=viewer.leave)
+
+
+def _start(event_log: EventLog, job_id: str) -> Start:
+    """Where the viewer begins: behind its cursor, or without one where its URL says.
+
+    A cursor comes first because EventSource comes back with it to the same URL.
+    """
+    cursor = flask.request.headers.get("Last-Event-ID") or flask.request.args.get("last_event_id")
+    begin = flask.request.args.get("from", "start")
+    if begin not in ("start", "now"):
+        raise BadRequest(f"from must be 'start' or 'now', not {begin[:40]!r}")
+    if begin == "start" or cursor:
+        return event_log.locate(job_id, cursor)
+    position = event_log.position(job_id)
+    return Start(position.last, is_complete=position.end_id is not None)
+
+
+@routes.get("/jobs/<job_id>/result")
+def result(job_id: str) -> flask.Response:
+    store, job_id = services().store, job_id_of(job_id)
+    state = services().event_log.position(job_id).state
+    if not state.is_terminal:
+        retry_after = {"Retry-After": str(RESULT_RETRY_AFTER_S)}
+        return json_response({"job_id": job_id, "state": state, "urls": urls(job_id)}, 202, retry_after)
+    if state == JobState.SUCCEEDED:
+        return flask.Response(store.output(job_id) or b"null", content_type="application/json")
+    error = store.record(job_id).error or {}
+    return problem(
+        409 if state == JobState.CANCELLED else 500,
+        slug=f"job-{state}",
+        title=f"Job {state}",
+        detail=str(error.get("message", "")),
+        job_id=job_id,
+        error=error,
+    )
+
+
+@routes.post("/jobs/<job_id>/cancel")
+def cancel(job_id: str) -> flask.Response:
+    reply = services().store.cancel(job_id_of(job_id))
+    body = {"job_id": job_id, "state": reply.state, "urls": urls(job_id)}
+    return json_response(body, 200 if reply.is_ended else 202)
+
+
+@routes.get("/jobs/<job_id>/logs")
+def logs(job_id: str) -> flask.Response:
+    """What the ranks printed, oldest first; `?after=` takes the `cursor` of the answer before."""
+    to, job_id = services(), job_id_of(job_id)
+    after = flask.request.args.get("after", "0-0")
+    try:
+        EventId.parse(after)
+    except ValueError:
+        raise BadRequest(f"after must be the cursor of an earlier answer, not {after[:40]!r}") from None
+    limit = whole_number("limit", default=LARGEST_LOGS, largest=LARGEST_LOGS)
+    to.event_log.position(job_id)  # raises UnknownJob; a job without any lines has no logs in Redis
+    lines = to.logs.read(job_id, after=after, limit=limit)
+    body = {
+        "job_id": job_id,
+        "logs": [{"id": line_id} | line._asdict() for line_id, line in lines],
+        "cursor": lines[-1][0] if lines else after,
+    }
+    return json_response(body)
+
+
+@routes.get("/jobs")
+def listing() -> flask.Response:
+    """Newest first; `cursor` of the answer asks for those after them, null when there are no more."""
+    args = flask.request.args
+    state = args.get("state")
+    if state is not None and state not in set(JobState):
+        raise BadRequest(f"state must be one of {', '.join(JobState)}, not {state[:40]!r}")
+    try:
+        page = services().store.list(
+            task=args.get("task"),
+            state=None if state is None else JobState(state),
+            limit=whole_number("limit", default=50, largest=LARGEST_LIST),
+            cursor=args.get("cursor"),
+        )
+    except ValueError:
+        raise BadRequest("cursor must be the cursor of an earlier answer") from None
+    return json_response({"jobs": [_summary(record) for record in page.records], "cursor": page.cursor})
+
+
+def _summary(record: JobRecord) -> dict[str, Any]:
+    return {
+        "job_id": record.job_id,
+        "task": record.task,
+        "state": record.state,
+        "queue_position": record.queue_position,
+        "attempt": record.attempt,
+        "losses": record.losses,
+        "worker": record.worker,
+        "is_cancel_requested": record.is_cancel_requested,
+        "created_at": iso(record.created_ms),
+        "claimed_at": iso(record.claimed_ms),
+        "started_at": iso(record.started_ms),
+        "ended_at": iso(record.ended_ms),
+        "last_event_id": str(record.last),
+        "progress": record.progress,
+        "error": record.error,
+        "options": record.options,
+        "urls": urls(record.job_id),
+    }
+
+
+def iso(ms: int | None) -> str | None:
+    """Milliseconds of Unix time as ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _workers(task: str) -> int:
+    """Live workers that serve the task now."""
+    try:
+        return services().catalog.task(task).workers
+    except UnknownTask:
+        return 0

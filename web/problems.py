@@ -1,0 +1,126 @@
+"""Errors as RFC 9457 problem details: the one form in which the native routes refuse.
+
+`type` names the kind of problem for programs and never changes; `title` says it in words; `detail`
+says what is wrong in this request. A stack trace is never part of it.
+"""
+
+import logging
+from typing import Any
+
+import flask
+import orjson
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from rankcast.tasks.errors import (
+    InvalidInput,
+    QueueFull,
+    RankcastError,
+    StoreUnavailable,
+    UnknownJob,
+    UnknownTask,
+)
+
+CONTENT_TYPE = "application/problem+json"
+#: Seconds after which it makes sense to try again; a restart of Redis and a free place in a queue
+#: both take about so long.
+RETRY_AFTER_S = 2
+
+log = logging.getLogger(__name__)
+
+
+class BadRequest(RankcastError):
+    """Raised for a body that is not JSON, or a parameter that cannot be read."""
+
+    http_status = 400
+    title = "Bad request"
+
+
+#: The last part of each problem's `type`. Names are for good: clients compare them.
+SLUGS: dict[type[RankcastError], str] = {
+    BadRequest: "bad-request",
+    InvalidInput: "invalid-input",
+    UnknownTask: "unknown-task",
+    UnknownJob: "unknown-job",
+    QueueFull: "queue-full",
+    StoreUnavailable: "redis-away",
+}
+
+
+def problem(
+    status: int,
+    *,
+    slug: str,
+    title: str,
+    detail: str,
+    retry_after_s: int | None = None,
+    **members: Any,
+) -> flask.Response:
+    """A response that says what went wrong; `members` are RFC 9457's extension members."""
+    body = {
+        "type": f"urn:rankcast:problem:{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    response = flask.Response(orjson.dumps(body), status, content_type=CONTENT_TYPE)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def from_error(error: RankcastError) -> flask.Response:
+    """One of our own errors, by its class."""
+    slug = next((SLUGS[cls] for cls in type(error).__mro__ if cls in SLUGS), None)
+    if slug is None:
+        return from_bug(error)
+    members: dict[str, Any] = {}
+    if isinstance(error, InvalidInput):
+        members["errors"] = [fault._asdict() for fault in error.faults]
+    if isinstance(error, UnknownTask):
+        members["known"] = error.known
+    return problem(
+        error.http_status,
+        slug=slug,
+        title=error.title,
+        detail=str(error),
+        retry_after_s=RETRY_AFTER_S if error.http_status in (429, 503) else None,
+        **members,
+    )
+
+
+def from_http(error: HTTPException) -> flask.Response:
+    """What Flask itself refuses: no such route, wrong method, too large a body."""
+    title = error.name.capitalize()
+    response = problem(
+        error.code or 500,
+        slug=title.lower().replace(" ", "-"),
+        title=title,
+        detail=error.description or title,
+    )
+    # Allow, of a wrong method.
+    for name, value in error.get_headers():
+        if name.lower() != "content-type":
+            response.headers[name] = value
+    return response
+
+
+def too_large(error: RequestEntityTooLarge) -> flask.Response:
+    limit = flask.current_app.config["MAX_CONTENT_LENGTH"]
+    return problem(
+        413,
+        slug="content-too-large",
+        title="Content too large",
+        detail=f"the body may have {limit} bytes at most; pass large inputs by URL",
+    )
+
+
+def from_bug(error: Exception) -> flask.Response:
+    """Anything else is ours to mend: told in full to the log, and to the client only that it happened."""
+    log.error("request failed: %s %s", flask.request.method, flask.request.path, exc_info=error)
+    return problem(
+        500,
+        slug="internal-error",
+        title="Internal error",
+        detail="Something went wrong here; the server's log has the details.",
+    )

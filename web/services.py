@@ -1,0 +1,78 @@
+"""What the routes of one web process share, made once by `app.create_app`."""
+
+import os
+from dataclasses import dataclass, field
+
+import flask
+import redis
+
+from rankcast.tasks.catalog import Catalog
+from rankcast.tasks.celery_app import make_app
+from rankcast.tasks.connect import at_the_edge, connect
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.logs import JobLogs
+from rankcast.tasks.store import JobStore
+from rankcast.tasks.submit import Submitter
+from rankcast.tasks.sweep import Sweep, SweepThread
+from rankcast.web.hub import SILENCE_S, Hub
+from rankcast.web.settings import WebSettings
+
+EXTENSION = "rankcast"
+
+
+@dataclass(kw_only=True)
+class Services:
+    """Safe to share between threads. `start` after any fork, `close` before the process ends."""
+
+    settings: WebSettings
+    client: redis.Redis
+    store: JobStore
+    event_log: EventLog
+    logs: JobLogs
+    catalog: Catalog
+    submitter: Submitter
+    hub: Hub
+    sweep: SweepThread
+    _started_in: int | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Begin to listen and to sweep, in the background; again does nothing."""
+        if self._started_in != os.getpid():
+            self._started_in = os.getpid()
+            self.hub.start()
+            self.sweep.start()
+
+    def ping(self) -> None:
+        """StoreUnavailable when Redis does not answer."""
+        with at_the_edge():
+            self.client.ping()
+
+    def close(self) -> None:
+        """End the streams that can be resumed elsewhere, and stop what runs in the background."""
+        self.hub.close()
+        self.sweep.stop()
+
+
+def make_services(settings: WebSettings) -> Services:
+    """Connects to nothing yet."""
+    shared = settings.shared
+    client = connect(shared.redis_url)
+    store, catalog = JobStore(client, shared), Catalog(client, shared)
+    event_log = EventLog(client, shared)
+    return Services(
+        settings=settings,
+        client=client,
+        store=store,
+        event_log=event_log,
+        logs=JobLogs(client),
+        catalog=catalog,
+        submitter=Submitter(store=store, catalog=catalog, app=make_app(shared)),
+        hub=Hub(url=shared.redis_url, event_log=event_log, silence_s=min(SILENCE_S, settings.keepalive_s)),
+        sweep=SweepThread(Sweep(client, shared)),
+    )
+
+
+def services() -> Services:
+    """Those of the app that handles this request."""
+    found: Services = flask.current_app.extensions[EXTENSION]
+    return found

@@ -1,0 +1,48 @@
+"""What the web tier reads from the environment, once, at start-up."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rankcast.tasks.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """Bounds of this tier; sizes in bytes, times in seconds."""
+
+    shared: Settings = field(default_factory=Settings)
+    #: Largest request body.
+    max_body_bytes: int = 8 * 1024 * 1024
+    #: Silence after which a stream gets a comment line. HTML 9.2.7 says "every 15 seconds or so";
+    #: common proxies cut an idle connection at 60.
+    keepalive_s: float = 15.0
+    #: The task of `POST /stream`; None: the only one registered.
+    default_task: str | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
+        """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S and RANKCAST_DEFAULT_TASK.
+
+        ValueError, with the variable's name, for what is no number above 0.
+        """
+        default = cls()
+        return cls(
+            shared=Settings.from_env(env),
+            max_body_bytes=int(_positive(env, "RANKCAST_MAX_BODY_BYTES", default.max_body_bytes)),
+            keepalive_s=_positive(env, "RANKCAST_KEEPALIVE_S", default.keepalive_s),
+            default_task=env.get("RANKCAST_DEFAULT_TASK") or None,
+        )
+
+
+def _positive(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a number above 0, not {text!r}")
+    return value
