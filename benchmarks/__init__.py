@@ -1,0 +1,1 @@
+"""Rankcast measured beside its peers; see README.md.  Not part of the test suite, not installed."""
