@@ -1,0 +1,88 @@
+"""What is running while rows are measured: ours and the peers, each started when a row first asks."""
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.actor import ROOT, Actor
+from benchmarks.measure import NotInstalled
+from benchmarks.system import System
+
+#: fal pins older versions of what our own tools need, so it may live in an environment of its own.
+PEER_PYTHON = "RANKCAST_BENCH_PEER_PYTHON"
+PEER_VENV = ROOT / ".venv-bench" / "bin" / "python"
+HOW_TO_GET_FAL = "peer not installed: pip install -e .[bench]; see benchmarks/README.md"
+#: Ranks of all contenders compute on one thread each.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+class Bench:
+    """Starts on first use, ends all of it on exit. Logs of all processes lie in `logs`."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running = ExitStack()
+
+    @cached_property
+    def system(self) -> System:
+        return self._running.enter_context(System(self._logs))
+
+    @cached_property
+    def reader(self) -> Actor:
+        return self._actor("reader", "127.0.0.1", str(self.system.port))
+
+    @cached_property
+    def rank_group(self) -> Actor:
+        return self._actor("rank_group")
+
+    @cached_property
+    def spawned_ranks(self) -> Actor:
+        return self._actor("peers.spawned_ranks")
+
+    @cached_property
+    def redis_publisher(self) -> Actor:
+        return self._actor("peers.redis_stream", self.system.redis_url, role="publisher")
+
+    @cached_property
+    def redis_subscriber(self) -> Actor:
+        return self._actor("peers.redis_stream", self.system.redis_url, role="subscriber")
+
+    @cached_property
+    def celery_noop(self) -> Actor:
+        return self._actor("peers.celery_noop", self.system.redis_url)
+
+    @cached_property
+    def fal_distributed(self) -> Actor:
+        return self._actor("peers.fal_distributed", python=fal_python())
+
+    def _actor(self, module: str, *args: str, role: str = "", python: str = sys.executable) -> Actor:
+        log = self._logs / f"{module}{role}.log"
+        actor = Actor(f"benchmarks.{module}", *args, log=log, python=python, env=ONE_THREAD)
+        return self._running.enter_context(actor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+
+def fal_python() -> str:
+    """An interpreter that has fal.distributed: the one named, the peers' own environment, or this one."""
+    named = os.environ.get(PEER_PYTHON)
+    for python in [named] if named else [str(PEER_VENV), sys.executable]:
+        if _has_fal(python):
+            return python
+    raise NotInstalled(HOW_TO_GET_FAL)
+
+
+def _has_fal(python: str) -> bool:
+    probe = "import importlib.util as u, sys; sys.exit(not (u.find_spec('fal') and u.find_spec('zmq')))"
+    return Path(python).exists() and subprocess.run([python, "-c", probe], check=False).returncode == 0

