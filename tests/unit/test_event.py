@@ -1,0 +1,76 @@
+"""Event ids and the lines of the live channel."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankcast.tasks.event import START, Event, EventId, decode_batch, encode_batch
+
+NUMBERS = st.integers(0, 2**63 - 1)
+IDS = st.builds(EventId, NUMBERS, NUMBERS)
+KINDS = st.sampled_from(["", "state", "end", "preview"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(IDS)
+def test_an_id_reads_back_as_written(event_id: EventId):
+    """As text and as Redis' bytes."""
+    assert EventId.parse(str(event_id)) == event_id
+    assert EventId.parse(str(event_id).encode()) == event_id
+
+
+@given(IDS, IDS)
+def test_ids_compare_as_redis_compares_them(one: EventId, other: EventId):
+    """By fence, then by seq, as numbers and not as text."""
+    assert (one < other) == ((one.fence, one.seq) < (other.fence, other.seq))
+
+
+@pytest.mark.parametrize(
+    "text",
+    (
+        *("", "0", "1", "-", "1-", "-1", "1-2-3", "01-1", "1-01", "+1-1", " 1-1", "1-1\n", "1 -1", "١-1"),
+        *("-1-1", "1--1", "1-*", "$", "a-b", "9223372036854775808-0", "0-9223372036854775808", "1" * 9999),
+    ),
+)
+def test_what_redis_would_not_take_is_no_id(text: str):
+    """One way to write an id, so that equal ids are equal text."""
+    with pytest.raises(ValueError, match="not an event id"):
+        EventId.parse(text)
+
+
+@given(st.text() | st.binary())
+def test_any_text_is_an_id_or_a_value_error(text: str | bytes):
+    """A cursor comes from outside."""
+    try:
+        event_id = EventId.parse(text)
+    except ValueError:
+        return
+    assert str(event_id) == (text if isinstance(text, str) else text.decode())
+
+
+@given(IDS, st.lists(st.tuples(IDS, KINDS, st.none() | JSON), max_size=5))
+def test_a_batch_reads_back_as_written(prev: EventId, batch: list[tuple[EventId, str, bytes | None]]):
+    """Ids, kinds and data, and each event knows the one before it."""
+    expected = []
+    for event_id, kind, data in batch:
+        expected.append(Event(event_id, expected[-1].id if expected else prev, kind, data))
+    assert decode_batch(encode_batch(prev, batch)) == expected
+
+
+def test_an_event_without_data_is_told_from_one_with_empty_text():
+    """`""` is a result; nothing at all means: look in the log."""
+    message = encode_batch(START, [(EventId(0, 1), "", None), (EventId(0, 2), "", b'""')])
+    assert [event.data for event in decode_batch(message)] == [None, b'""']
+
+
+@pytest.mark.parametrize("message", [b"", b"x", b"0-0\n", b"0-0\n1-1", b"0-0\nx\t\t1"])
+def test_what_is_no_batch_is_a_value_error(message: bytes):
+    """A stranger may publish anything."""
+    with pytest.raises(ValueError):
+        decode_batch(message)
