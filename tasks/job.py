@@ -89,6 +89,8 @@ class Claim:
     #: The input as JSON text, exactly as it was accepted.
     input: bytes
     options: JobOptions
+    #: From the submit to this claim.
+    waited_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,7 +127,7 @@ class JobStore:
         )
         if reply[0] == b"NONE":
             return None
-        _, claimed_id, fence, attempt, options, job_input = reply
+        _, claimed_id, fence, attempt, options, job_input, waited_ms = reply
         return Claim(
             job_id=claimed_id.decode(),
             task=task,
@@ -137,6 +137,7 @@ class JobStore:
             worker=worker,
             input=job_input,
             options=JobOptions(**orjson.loads(options)),
+            waited_ms=waited_ms,
         )
 
     def start(self, claim: Claim) -> bool:
@@ -248,6 +249,12 @@ class JobStore:
         """How many jobs of the task are queued."""
         with at_the_edge():
             return self._redis.zcard(keys.QUEUED(task))
+
+    def heads_of(self, task: str, limit: int) -> Sequence[str]:
+        """The jobs that the next `limit` claims without a name get, in that order."""
+        with at_the_edge():
+            heads = cast("list[bytes]", self._redis.zrange(keys.QUEUED(task), 0, limit - 1))
+        return [head.decode() for head in heads]
 
     def head_of(self, task: str) -> str | None:
         """The job that the next claim without a name gets."""
