@@ -56,9 +56,12 @@ class Patience:
     def connected(self) -> None:
         self._is_first, self._lost_at = False, None
 
-    def heard(self, retry_ms: int | None) -> None:
-        """Something arrived: the next pause is short again, though never under what the server asked."""
+    def heard(self) -> None:
+        """Something arrived: the next pause is short again."""
         self._failures = 0
+
+    def asked(self, retry_ms: int | None) -> None:
+        """The server wants no client back before this time."""
         if retry_ms is not None:
             self._asked_s = min(retry_ms / 1000, MAX_PAUSE_S)
 
@@ -98,12 +101,15 @@ def follow(connect: Connect, *, cursor: str | None = None, patience: Patience) -
                 patience.connected()
                 if messages is None:
                     return
-                for message in messages:
-                    patience.heard(message.retry_ms)
-                    cursor = message.id or cursor
-                    yield message
-                    if message.kind == END:
-                        return
+                try:
+                    for message in messages:
+                        patience.heard()
+                        cursor = message.id or cursor
+                        yield message
+                        if message.kind == END:
+                            return
+                finally:
+                    patience.asked(messages.retry_ms)
         except PASSING as error:
             lost = error
         patience.lost(lost)

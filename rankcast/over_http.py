@@ -22,7 +22,7 @@ from rankcast.errors import (
     UnknownTask,
 )
 from rankcast.sse import Message, Parser
-from rankcast.transport import LogLine, Outcome
+from rankcast.transport import LogLine, Messages, Outcome
 
 CONNECT_S = 10.0
 ANSWER_S = 30.0
@@ -61,8 +61,11 @@ class HttpTransport:
         if response.is_success:
             return Outcome("succeeded", response.json(), {})
         problem = _problem(response)
-        if "error" in problem and response.status_code in (409, 500):
-            return Outcome("cancelled" if response.status_code == 409 else "failed", None, problem["error"])
+        match _kind(problem):
+            case "job-failed":
+                return Outcome("failed", None, problem["error"])
+            case "job-cancelled":
+                return Outcome("cancelled", None, problem["error"])
         _refuse(response, job_id=job_id)
 
     def cancel(self, job_id: str) -> str:
@@ -76,12 +79,12 @@ class HttpTransport:
     @contextmanager
     def connect(
         self, job_id: str, cursor: str | None, *, is_from_now: bool = False, timeout_s: float | None = None
-    ) -> Iterator[Iterator[Message] | None]:
+    ) -> Iterator[Messages | None]:
         headers = {} if cursor is None else {"Last-Event-ID": cursor}
         params = {"from": "now"} if is_from_now and cursor is None else {}
         with self._stream(job_id, headers, params) as response:
             with _cut_after(response, timeout_s):
-                yield None if response.status_code == 204 else _messages(response)
+                yield None if response.status_code == 204 else ResponseMessages(response)
 
     def json(
         self,
@@ -140,10 +143,20 @@ class HttpTransport:
         return ConnectionLost(f"the connection to {self.url} broke: {reason}")
 
 
-def _messages(response: httpx.Response) -> Iterator[Message]:
-    parser = Parser()
-    for chunk in response.iter_bytes():
-        yield from parser.feed(chunk)
+class ResponseMessages:
+    """The messages of one streamed answer."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._parser = Parser()
+
+    @property
+    def retry_ms(self) -> int | None:
+        return self._parser.retry_ms
+
+    def __iter__(self) -> Iterator[Message]:
+        for chunk in self._response.iter_bytes():
+            yield from self._parser.feed(chunk)
 
 
 @contextmanager
@@ -181,21 +194,25 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _kind(problem: Mapping[str, Any]) -> str:
+    """The last part of a problem's `type`, which is what programs tell problems apart by."""
+    return str(problem.get("type", "")).rpartition(":")[2]
+
+
 def _refuse(response: httpx.Response, *, job_id: str = "", task: str = "") -> NoReturn:
-    """Raise what a non-2xx answer stands for; RFC 9457's `title` tells two errors of one status apart."""
+    """Raise what a non-2xx answer stands for, by its problem's type; RFC 9457, section 3.1.1."""
     problem = _problem(response)
-    title, detail = problem.get("title"), str(problem.get("detail") or problem.get("title") or "")
-    match response.status_code:
-        case 404 if title == UnknownTask.title:
+    detail = str(problem.get("detail") or f"the server answered {response.status_code}")
+    match _kind(problem):
+        case "unknown-task":
             raise UnknownTask(task, problem.get("known", ()))
-        case 404 if title == UnknownJob.title:
+        case "unknown-job":
             raise UnknownJob(job_id)
-        case 422 if "faults" in problem:
-            raise InvalidInput([Fault(f["path"], f["message"]) for f in problem["faults"]])
-        case 429:
-            raise QueueFull(detail or "the task's queue is full; try again later")
-        # A proxy's own answers while its server restarts: as good as no Redis behind it.
-        case 502 | 503 | 504:
-            raise StoreUnavailable(detail or f"the server answered {response.status_code}; try again later")
-        case status:
-            raise RequestRefused(status, problem)
+        case "invalid-input":
+            raise InvalidInput([Fault(fault["path"], fault["message"]) for fault in problem["errors"]])
+        case "queue-full":
+            raise QueueFull(detail)
+    # A proxy answers so too, while the server behind it restarts.
+    if response.status_code in (502, 503, 504):
+        raise StoreUnavailable(detail)
+    raise RequestRefused(response.status_code, problem)

@@ -21,8 +21,6 @@ class Message(NamedTuple):
     kind: str
     #: The `data:` lines, joined by newlines.
     data: bytes
-    #: How long the server last asked clients to wait before they come back, in ms.
-    retry_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -33,12 +31,14 @@ class Parser:
     again after a resume.
     """
 
+    #: How long the server last asked clients to wait before they come back, in ms. It may be the
+    #: last thing that a server says.
+    retry_ms: int | None = None
     _rest: list[bytes] = field(default_factory=list)
     _is_first_line: bool = True
     _id: str = ""
     _kind: str = ""
     _data: list[bytes] = field(default_factory=list)
-    _retry_ms: int | None = None
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
         """The events that `chunk` completes, in order."""
@@ -72,9 +72,9 @@ class Parser:
         elif name == b"event":
             self._kind = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit():
-            self._retry_ms = int(value)
+            self.retry_ms = int(value)
 
     def _dispatch(self) -> Message | None:
         kind, data = self._kind, self._data
         self._kind, self._data = "", []
-        return Message(self._id, kind, b"\n".join(data), self._retry_ms) if data else None
+        return Message(self._id, kind, b"\n".join(data)) if data else None

@@ -29,8 +29,23 @@ class LogLine(NamedTuple):
     ts_ms: int
 
 
-#: Messages as they come, inside a `with`; None where the log is complete and nothing follows.
-Connection = AbstractContextManager[Iterator[Message] | None]
+class Messages(Protocol):
+    """The messages of one connection, as they come.
+
+    They end where the connection was closed in order, be the job ended or not; ConnectionLost where
+    it was not.
+    """
+
+    @property
+    def retry_ms(self) -> int | None:
+        """How long the server asked to wait before the next connection."""
+        ...
+
+    def __iter__(self) -> Iterator[Message]: ...
+
+
+#: To be used in a `with`; None where the log is complete and nothing follows.
+Connection = AbstractContextManager[Messages | None]
 
 
 class Transport(Protocol):
@@ -57,7 +72,5 @@ class Transport(Protocol):
     ) -> Connection:
         """One connection to the event log behind `cursor`, for at most `timeout_s`.
 
-        Without a cursor it begins at the log's start, or, `is_from_now`, with what happens next.
-        The messages end where the connection was closed in order, be the job ended or not.
-        """
+        Without a cursor it begins at the log's start, or, `is_from_now`, with what happens next."""
         ...

@@ -12,14 +12,31 @@ from rankcast.sse import Message
 END = Message("1-9", "end", b"{}")
 
 
-def event(n: int, retry_ms: int | None = None) -> Message:
-    return Message(f"1-{n}", "", b"%d" % n, retry_ms)
+def event(n: int) -> Message:
+    return Message(f"1-{n}", "", b"%d" % n)
+
+
+class Script:
+    """The messages of one connection; a number is a `retry:` line, an exception the break."""
+
+    def __init__(self, what: list[Message | int | Exception]) -> None:
+        self._what = what
+        self.retry_ms: int | None = None
+
+    def __iter__(self) -> Iterator[Message]:
+        for item in self._what:
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, int):
+                self.retry_ms = item
+            else:
+                yield item
 
 
 class Line:
     """Connections that bring what they are told to, and remember which cursor they were asked for."""
 
-    def __init__(self, *connections: list[Message | Exception] | Exception | None) -> None:
+    def __init__(self, *connections: list[Message | int | Exception] | Exception | None) -> None:
         self.connections = list(connections)
         self.cursors: list[str | None] = []
         self.pauses: list[float] = []
@@ -36,18 +53,12 @@ class Line:
         return list(follow(self.connect, cursor=cursor, patience=self.patience(**limits)))
 
     @contextmanager
-    def connect(self, cursor: str | None, timeout_s: float | None) -> Iterator[Iterator[Message] | None]:
+    def connect(self, cursor: str | None, timeout_s: float | None) -> Iterator[Script | None]:
         self.cursors.append(cursor)
         what = self.connections.pop(0) if len(self.connections) > 1 else self.connections[0]
         if isinstance(what, Exception):
             raise what
-        yield None if what is None else self._bring(what)
-
-    def _bring(self, what: list[Message | Exception]) -> Iterator[Message]:
-        for item in what:
-            if isinstance(item, Exception):
-                raise item
-            yield item
+        yield None if what is None else Script(what)
 
 
 LOST = ConnectionLost("cut")
@@ -115,9 +126,9 @@ def test_pauses_double_and_are_short_again_once_something_arrived():
 
 def test_the_pause_is_never_under_what_the_server_asked_for():
     """`retry:` is how a server spreads its clients before it goes."""
-    line = Line([event(1, retry_ms=2000), LOST], LOST, [END])
+    line = Line([event(1), 2000], LOST, [1000, LOST], [END])
     line.follow()
-    assert line.pauses == [2.1, 2.2]
+    assert line.pauses == [2.1, 2.2, 1.4]
 
 
 def test_it_gives_up_when_no_connection_stood_for_as_long_as_its_patience():

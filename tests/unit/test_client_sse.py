@@ -51,13 +51,13 @@ def test_a_kind_lasts_for_one_event_and_an_id_until_the_next():
     ]
 
 
-def test_the_reconnection_time_comes_with_the_messages_after_it():
-    """What the server asks for is known before the connection breaks."""
-    assert [m.retry_ms for m in parse(b"data: 0\n\nretry: 1500\ndata: 1\n\nretry: x\ndata: 2\n\n")] == [
-        None,
-        1500,
-        1500,
-    ]
+def test_the_reconnection_time_is_known_as_soon_as_its_line_is_there():
+    """A server that is about to go says it last, without a blank line behind it."""
+    parser = Parser()
+    list(parser.feed(b"retry: x\ndata: 1\n\n"))
+    assert parser.retry_ms is None
+    list(parser.feed(b"retry: 1500\n"))
+    assert parser.retry_ms == 1500
 
 
 def test_several_data_lines_are_one_event_with_newlines_between():

@@ -1,0 +1,222 @@
+"""Redis, web tier and worker in one terminal: started in order, watched, and ended in reverse.
+
+Everything that happens comes through the children's queue, and is handled by the main thread.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+
+import click
+import httpx
+
+from rankcast.cli.children import Answered, Asked, Child, Children, Ended, Happening, Said
+from rankcast.cli.embedded import PORT_TAKEN, READY, Embedded, data_folder
+from rankcast.cli.options import Failure
+from rankcast.cli.processes import WORKER_READY, WorkerOptions, web_command, worker_command, worker_env
+from rankcast.cli.show import clean
+from rankcast.cli.web import address
+from rankcast.client import Client
+
+#: How long a child may take to end by itself: time for a running job, if stopping was asked for.
+STOP_S = 10.0
+STOP_AFTER_FAILURE_S = 3.0
+#: A web process that has not answered its first request by then never will.
+ANSWER_S = 120.0
+#: The embedded server's port was free when it was drawn; somebody may be quicker.
+PORT_TRIES = 3
+
+#: What they write once they take work.
+READY_WORDS = {"redis": READY, "worker": WORKER_READY}
+COLOURS = {"redis": "magenta", "web": "cyan", "worker": "green"}
+
+
+class StopAsked(Exception):
+    """Ctrl-C, SIGTERM or a closed terminal: not an error."""
+
+
+class ChildEnded(Exception):
+    """A part of the deployment ended by itself."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(str(ended))
+        self.ended = ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to run. `redis_url` None brings a Redis along, with its data in `data` or nowhere for long."""
+
+    sock: socket
+    worker: WorkerOptions
+    web_workers: int
+    redis_url: str | None
+    data: Path | None
+
+
+class Deployment:
+    """Runs a plan from start to end; use once, from the main thread."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._url = address(plan.sock)
+        self._children = Children()
+        self._waits_for: set[str] = set()
+
+    def run(self) -> int:
+        """Run until it is told to stop (0) or a part ends by itself (1)."""
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, lambda number, _: self._children.happenings.put(Asked(number)))
+        with ExitStack() as stack:
+            env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+            start_redis = self._prepare_redis(stack, env)
+            # Behind Redis' folder, so that it runs first: nobody is left when the folder goes.
+            stack.callback(self._children.kill_all)
+            try:
+                env["RANKCAST_REDIS_URL"] = start_redis()
+                self._start_web(env)
+                self._start_worker(env)
+                self._wait_for("web", "worker")
+                click.echo(up_line(self._url))
+                while True:
+                    self._handle(self._children.next())
+            except StopAsked:
+                click.echo("stopping", err=True)
+                self._stop(STOP_S)
+                return 0
+            except ChildEnded as error:
+                _tell_end(error.ended)
+                self._stop(STOP_AFTER_FAILURE_S)
+                return 1
+
+    def _prepare_redis(self, stack: ExitStack, env: dict[str, str]) -> Callable[[], str]:
+        """What gives the URL of a Redis that runs: the one that was named, or a new one of our own."""
+        if (url := self._plan.redis_url) is not None:
+            return lambda: url
+        env.pop("RANKCAST_BROKER_URL", None)
+        folder, descriptors = stack.enter_context(data_folder(self._plan.data))
+        return lambda: self._start_redis(folder, descriptors, env)
+
+    def _start_redis(self, folder: Path, descriptors: Sequence[int], env: Mapping[str, str]) -> str:
+        for tries_left in reversed(range(PORT_TRIES)):
+            server = Embedded.draw(folder)
+            child = self._children.start(
+                "redis",
+                server.command,
+                env=env,
+                # Its own good end: the log on disk is complete.
+                death_signal=signal.SIGTERM,
+                stdin=server.config,
+                pass_fds=descriptors,
+                is_quiet=True,
+            )
+            try:
+                self._wait_for("redis")
+                return server.url
+            except ChildEnded:
+                if not tries_left or not any(PORT_TAKEN in line for line in child.tail):
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _start_web(self, env: Mapping[str, str]) -> None:
+        fd = self._plan.sock.fileno()
+        self._children.start(
+            "web",
+            web_command(fd, self._plan.web_workers),
+            env=env,
+            death_signal=signal.SIGTERM,
+            pass_fds=[fd],
+        )
+        # From here on the socket is gunicorn's alone: if that dies, connections to it break.
+        self._plan.sock.close()
+        threading.Thread(target=self._ask_web, name="ask-web", daemon=True).start()
+
+    def _ask_web(self) -> None:
+        """One request, which waits in the socket's backlog until gunicorn serves."""
+        try:
+            response = httpx.get(f"{self._url}/readyz", timeout=ANSWER_S, trust_env=False)
+        except httpx.ReadTimeout:
+            self._children.happenings.put(Answered(f"the web tier did not answer for {ANSWER_S:g} s"))
+        except httpx.TransportError:
+            return  # It ended, and that is told by the child itself.
+        else:
+            is_good = response.status_code == 200
+            self._children.happenings.put(Answered("" if is_good else f"the web tier says: {response.text}"))
+
+    def _start_worker(self, env: Mapping[str, str]) -> None:
+        self._children.start(
+            "worker",
+            worker_command(self._plan.worker.host_name),
+            env=worker_env(self._plan.worker, env, os.getcwd()),
+            # Told politely it would first finish its jobs, without the Redis that they need.
+            death_signal=signal.SIGKILL,
+        )
+
+    def _wait_for(self, *names: str) -> None:
+        self._waits_for = set(names)
+        while self._waits_for:
+            self._handle(self._children.next())
+
+    def _handle(self, happening: Happening | None) -> None:
+        match happening:
+            case Said(child, line):
+                _tell(child, line)
+                if child.name in READY_WORDS and READY_WORDS[child.name] in line:
+                    self._waits_for.discard(child.name)
+            case Answered(problem):
+                if problem:
+                    raise Failure(problem)
+                self._waits_for.discard("web")
+            case Ended():
+                raise ChildEnded(happening)
+            case Asked():
+                raise StopAsked
+
+    def _stop(self, patience_s: float) -> None:
+        """End worker, web and Redis, in this order: what a job still says reaches its viewers.
+
+        Asked a second time, or out of patience, it leaves the rest to `kill_all`.
+        """
+        give_up = time.monotonic() + patience_s
+        for child in reversed(self._children.alive[:]):
+            self._children.signal(child, signal.SIGTERM)
+            while child in self._children.alive:
+                happening = self._children.next(timeout_s=max(0.0, give_up - time.monotonic()))
+                if happening is None or isinstance(happening, Asked):
+                    return
+                if isinstance(happening, Said):
+                    _tell(happening.child, happening.line)
+
+
+def up_line(url: str) -> str:
+    """The one line that says where everything is: address, tasks, slots."""
+    with Client(url) as client:
+        tasks, workers = client.tasks(), client.workers()
+    names = [f"{task['name']} ({_count(task['world_size'], 'rank')})" for task in tasks if task["workers"]]
+    slots = [slot for worker in workers for slot in worker["slots"]]
+    devices = sum(len(slot["devices"]) for slot in slots)
+    where = _count(devices, "GPU") if devices else "CPU"
+    slots_told = f"{_count(len(slots), 'slot')} ({where})"
+    return f"rankcast is up at {url} | tasks: {', '.join(names)} | {slots_told} | Ctrl-C stops it"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _tell(child: Child, line: str) -> None:
+    if not child.is_quiet:
+        prefix = click.style(f"{child.name:<6} |", fg=COLOURS[child.name])
+        click.echo(f"{prefix} {clean(line, keeps_lines=True)}", err=True)
+
+
+def _tell_end(ended: Ended) -> None:
+    lines = [f"  {clean(line, keeps_lines=True)}" for line in ended.child.tail]
+    click.secho(f"error: {ended}; its last lines:", fg="red", err=True)
+    click.echo("\n".join(lines), err=True)

@@ -1,0 +1,150 @@
+"""Options that several commands have, and what all of them do with an error."""
+
+import difflib
+import importlib.util
+import ipaddress
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from rankcast.cli.processes import resolve_tasks
+from rankcast.client import DEFAULT_URL, Client
+from rankcast.errors import InvalidInput, RankcastError, RequestRefused, UnknownJob, UnknownTask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: What `rankcast` exits with; `watch` and `submit --watch` tell the end of the job by it.
+SUCCEEDED, FAILED, USAGE, CANCELLED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+#: What the commands that run a server need beside the base install: module, extra.
+SERVER_MODULES = ("celery", "flask", "gevent", "gunicorn", "redis", "torch")
+
+
+class Failure(click.ClickException):
+    """An error that ends the command: one line on stderr, and the exit code that tells its kind."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def failure_of(error: RankcastError) -> Failure:
+    """2 for what the command line got wrong, 4 for a server that could not be asked or refused."""
+    if isinstance(error, InvalidInput):
+        lines = [f"  {fault.path}: {fault.message}" for fault in error.faults]
+        return Failure("\n".join(["the input does not fit the task:", *lines]), USAGE)
+    if isinstance(error, UnknownTask | UnknownJob):
+        return Failure(str(error), USAGE)
+    if isinstance(error, RequestRefused) and error.status in (400, 413, 422):
+        return Failure(str(error), USAGE)
+    return Failure(str(error), UNREACHABLE)
+
+
+class Tasks(click.ParamType):
+    """`--tasks`: a Python file or a module with `@task` classes."""
+
+    name = "file_or_module"
+    envvar_list_splitter = os.pathsep
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return resolve_tasks(value, os.getcwd())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def tasks_option(command: F) -> F:
+    return click.option(
+        "--tasks",
+        type=Tasks(),
+        multiple=True,
+        required=True,
+        envvar="RANKCAST_TASKS",
+        metavar="FILE_OR_MODULE",
+        help="A Python file or module with @task classes; may be given several times.",
+    )(command)
+
+
+def redis_option(help: str) -> Callable[[F], F]:
+    return click.option(
+        "--redis-url",
+        envvar="RANKCAST_REDIS_URL",
+        metavar="URL",
+        help=f"{help} rediss://:password@host:6379/0 works. [env: RANKCAST_REDIS_URL]",
+    )
+
+
+def url_option(command: F) -> F:
+    return click.option(
+        "--url", envvar="RANKCAST_URL", metavar="URL", help=f"The server. [env: RANKCAST_URL; {DEFAULT_URL}]"
+    )(command)
+
+
+def address_options(command: F) -> F:
+    for option in (
+        click.option("--open", "is_open", is_flag=True, help="Allow a --host that others can reach."),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=8700,
+            show_default=True,
+            help="Port to listen on; 0 takes any free one.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def check_open(host: str, *, is_open: bool) -> None:
+    """Others may reach this server only if that was asked for; there are no keys yet."""
+    if is_loopback(host):
+        return
+    if not is_open:
+        raise click.UsageError(
+            f"{host} can be reached by others, and there are no keys yet: anybody could run jobs. "
+            "Add --open if that is meant."
+        )
+    click.secho(
+        f"warning: anybody who can reach {host} can run jobs and see all results; there are no keys yet",
+        fg="yellow",
+        err=True,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def need_server_extra(*more: str) -> None:
+    """Fail, with the cure, where only the base install is there."""
+    missing = [name for name in (*SERVER_MODULES, *more) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Failure(
+            f"this command needs the server part (missing: {', '.join(missing)}): "
+            "pip install 'rankcast[server]'"
+        )
+
+
+def unknown_task(name: str, client: Client) -> Failure:
+    """The error for a task nobody registered, with the name that may have been meant."""
+    known = [task["name"] for task in client.tasks()]
+    return Failure(f"there is no task {name!r}{did_you_mean(name, known)}", USAGE)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A hint to put behind an unknown name."""
+    if not known:
+        return "; none is registered yet: start a worker with --tasks"
+    # `steps` for `acme/steps` is the likeliest slip, and difflib finds those two unlike.
+    close = [full for full in known if full.partition("/")[2] == name]
+    close = close or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there are: {', '.join(sorted(known)[:20])}"
