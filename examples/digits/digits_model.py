@@ -108,7 +108,7 @@ def _turn(t: Tensor) -> tuple[Tensor, Tensor]:
 def save(model: DigitModel, path: Path) -> None:
     """Write the weights whole or not at all: nobody ever reads half a checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
     torch.save({"size": model.size, "weights": model.state_dict()}, unfinished)
     os.replace(unfinished, path)
 

@@ -1,0 +1,95 @@
+"""The demo as a user runs it: a command that shows real work, leaves pictures, and nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+DEMO = Path(__file__).parents[2] / "examples" / "digits" / "demo.py"
+#: Stands in the environment of everything that a demo of this test starts, so that it can be found
+#: wherever it went.
+MARK = "DEMO_TEST_MARK"
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    return {**os.environ, MARK: uuid.uuid4().hex, "PYTHONWARNINGS": "default"}
+
+
+def marked(env: dict[str, str]) -> list[str]:
+    """Command lines of the living processes that came out of the demo."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == env[MARK] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid}: {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue
+    return found
+
+
+def is_blank(path: Path) -> bool:
+    return bool(np.asarray(Image.open(path).convert("L")).std() < 20)
+
+
+def test_the_demo_trains_draws_and_leaves_pictures(tmp_path: Path, env: dict[str, str]):
+    """Exit code 0, pictures that show something, and no process left."""
+    done = subprocess.run(
+        [sys.executable, DEMO, "--steps", "200", "--rows", "3", "--out", "pictures"],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "classifier" in done.stdout
+    pictures = sorted((tmp_path / "pictures").rglob("*.png"))
+    names = {str(path.relative_to(tmp_path / "pictures")) for path in pictures}
+    assert {"digits.png", "train/step-00200.png", "generate/step-00200.png"} <= names
+    assert [path for path in pictures if is_blank(path)] == []
+    assert marked(env) == []
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_demo_that_is_interrupted_stops_everything(
+    signum: signal.Signals, code: int, tmp_path: Path, env: dict[str, str], wait_until: Callable[..., object]
+):
+    """Ctrl-C, or a `kill`, in the middle of training."""
+    command = [sys.executable, DEMO, "--steps", "20000", "--out", tmp_path]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as demo:
+        try:
+            wait_until(lambda: list(tmp_path.glob("train/*.png")), "a first picture", timeout_s=60)
+            assert len(marked(env)) > 3
+            demo.send_signal(signum)
+            said, _ = demo.communicate(timeout=30)
+        finally:
+            demo.kill()
+    assert demo.returncode == code, said
+    assert marked(env) == []
+
+
+def test_the_demo_says_what_is_wrong_with_its_arguments(tmp_path: Path, env: dict[str, str]):
+    """The worker's schema decides, and the demo passes its words on."""
+    done = subprocess.run(
+        [sys.executable, DEMO, "--steps", "0", "--out", tmp_path],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "$.steps" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert marked(env) == []
