@@ -1,22 +1,23 @@
 """What parent and ranks say to each other.  Read this, know the whole conversation.
 
-JSON over a `multiprocessing.Connection`, one message a frame: nothing on these pipes is pickled,
-so nothing that a job sends can become code.
+JSON over a socket pair, one message a frame (pipe.py): nothing on it is pickled, so nothing that a
+job sends can become code.
 
     parent                                    rank
-      Start (through the forkserver)   ─────▶
+      Start                            ─────▶
                                        ◀─────  StorePort          rank 0 only
       Rendezvous                       ─────▶                     the others
                                        ◀─────  Ready | Failed     setup() is done
       Call                             ─────▶
                                        ◀─────  Heartbeat*         about once a second
+                                       ◀─────  CancelSeen         rank 0's publisher was told
       Cancel                           ─────▶
                                        ◀─────  Done | Failed
       Shutdown, or EOF                 ─────▶  teardown(), exit
 """
 
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 
@@ -35,7 +36,27 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Start(Message):
+    """Load the task, join the group, run `setup`.
+
+    `device` is a CUDA device index, None on the CPU; `threads` is what torch may use on the CPU.
+    `settings` are the fields of tasks.settings.Settings, for rank 0's publisher.
+    """
+
+    task: str
+    spec: str
+    rank: int
+    world_size: int
+    device: int | None
+    backend: str
+    threads: int
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Rendezvous(Message):
+    """Rank 0's store listens here."""
+
     port: int
 
 
@@ -52,12 +73,14 @@ class Call(Message):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Message):
+    """Somebody asked to cancel this job; a message for a job that is over says nothing."""
+
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shutdown(Message):
-    pass
+    """Run `teardown` and exit."""
 
 
 # From a rank
@@ -72,15 +95,22 @@ class StorePort(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """The group is initialised and `setup` returned. `preloaded`: this task's module came with the fork."""
+    """The group is initialised and `setup` returned. `is_preloaded`: the task's module came with the fork."""
 
     pid: int
-    preloaded: bool
+    is_preloaded: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Message):
     """The interpreter of this rank still runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSeen(Message):
+    """The reply to an append carried the job's cancel flag."""
+
+    job_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +123,30 @@ class Done(Message):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Message):
-    """This rank raised. `kind` is one of JobErrorInfo's; `final_seq` as in Done."""
+    """This rank raised, and waits for the next call again. `final_seq` as in Done.
+
+    `kind` is one of JobErrorInfo's; `exitcode` is what `sys.exit` was given. `is_secondary`: the
+    error says that a peer went away, so the cause is elsewhere. `collectives` is how many
+    collectives this rank has entered since the group began; None where that cannot be known, or
+    the rank cannot be used again.
+    """
 
     kind: str
     type: str
     message: str
     traceback: str
+    exitcode: int | None = None
+    is_secondary: bool = False
+    collectives: int | None = None
     final_seq: int = 0
 
 
 def encode(message: Message) -> bytes:
+    """The frame of a message."""
     return orjson.dumps([type(message).__name__, asdict(message)])
 
 
 def decode(frame: bytes) -> Message:
+    """The message in a frame; ValueError, KeyError or TypeError if it is none."""
     name, fields = orjson.loads(frame)
     return Message.registry[name](**fields)
