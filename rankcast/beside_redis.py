@@ -1,0 +1,148 @@
+"""The way to the jobs beside Redis, without HTTP: what `delay` returns a Job of.
+
+The same queue, record and log as over HTTP; only the way there is shorter.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import orjson
+from redis.client import PubSub
+
+from rankcast.client import Job
+from rankcast.sse import Message
+from rankcast.tasks.catalog import Catalog
+from rankcast.tasks.celery_app import make_app
+from rankcast.tasks.connect import at_the_edge, connect
+from rankcast.tasks.event import END, GAP, RESET, EventId
+from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.tasks.job import JobOptions
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.logs import MAX_LINES, JobLogs
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import JobStore
+from rankcast.tasks.submit import Submitter
+from rankcast.tasks.summary import summary
+from rankcast.transport import LogLine, Messages, Outcome
+
+#: Messages can be lost: after so long without one the log itself is looked at.
+SILENCE_S = 2.0
+
+
+class BesideRedis:
+    """Store, log and submitter as one Transport. Safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis = connect(settings.redis_url)
+        self._store = JobStore(self._redis, settings)
+        self._log = EventLog(self._redis, settings)
+        self._logs = JobLogs(self._redis)
+        self._submitter = Submitter(
+            store=self._store, catalog=Catalog(self._redis, settings), app=make_app(settings)
+        )
+
+    def submit(self, task: str, input: dict[str, Any], options: JobOptions) -> Job:
+        """Queue a job. UnknownTask, InvalidInput, QueueFull, StoreUnavailable."""
+        return Job(self._submitter.submit(task, input, options).job_id, self)
+
+    def record(self, job_id: str) -> dict[str, Any]:
+        record = self._store.record(job_id)
+        told = summary(record) | {"options": asdict(record.options), "state": str(record.state)}
+        return told | {"input": record.input, "metrics": record.metrics}
+
+    def outcome(self, job_id: str) -> Outcome | None:
+        record = self._store.record(job_id)
+        if not record.state.is_terminal:
+            return None
+        output = self._store.output(job_id) if record.state is JobState.SUCCEEDED else None
+        return Outcome(
+            str(record.state), None if output is None else orjson.loads(output), record.error or {}
+        )
+
+    def cancel(self, job_id: str) -> str:
+        return str(self._store.cancel(job_id).state)
+
+    def logs(self, job_id: str) -> list[LogLine]:
+        self._log.position(job_id)  # raises UnknownJob; a job that printed nothing has no logs in Redis
+        return [LogLine(*line) for _, line in self._logs.read(job_id, limit=MAX_LINES)]
+
+    @contextmanager
+    def connect(
+        self, job_id: str, cursor: str | None, *, is_from_now: bool = False, timeout_s: float | None = None
+    ) -> Iterator[Messages | None]:
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        with at_the_edge(), self._redis.pubsub() as live:
+            live.subscribe(JobKeys(job_id).live)
+            # The log is read only once Redis confirmed the subscription: what is written later is heard.
+            live.get_message(timeout=SILENCE_S)
+            start = self._start(job_id, cursor, is_from_now)
+            yield None if start.is_complete else LogMessages(job_id, self._log, live, start, give_up)
+
+    def _start(self, job_id: str, cursor: str | None, is_from_now: bool) -> Start:
+        if cursor is not None or not is_from_now:
+            return self._log.locate(job_id, cursor)
+        position = self._log.position(job_id)
+        return Start(position.last, is_complete=position.end_id is not None)
+
+
+class LogMessages:
+    """The log from `start` on; what comes over the live channel only says that it has grown."""
+
+    retry_ms: int | None = None
+
+    def __init__(self, job_id: str, log: EventLog, live: PubSub, start: Start, give_up: float | None) -> None:
+        self._job_id = job_id
+        self._log = log
+        self._live = live
+        self._start = start
+        self._give_up = give_up
+
+    def __iter__(self) -> Iterator[Message]:
+        yield from _notice(self._start)
+        cursor = self._start.after
+        while self._give_up is None or time.monotonic() < self._give_up:
+            page = self._log.read(self._job_id, cursor)
+            if page and page[0].prev != cursor:
+                # Trimmed meanwhile, or of a history that Redis has lost.
+                start = self._log.locate(self._job_id, str(cursor))
+                if start.notice == RESET:
+                    yield from _notice(start)
+                    cursor = start.after
+                    continue
+                yield _gap(cursor, page[0].prev)
+            for event in page:
+                cursor = event.id
+                yield Message(str(event.id), event.kind, event.data or b"null")
+                if event.kind == END:
+                    return
+            if not page:
+                self._wait()
+
+    def _wait(self) -> None:
+        left_s = SILENCE_S if self._give_up is None else self._give_up - time.monotonic()
+        if self._live.get_message(timeout=max(0.0, min(SILENCE_S, left_s))) is None:
+            self._log.position(self._job_id)  # raises UnknownJob for one that is gone
+
+
+def _notice(start: Start) -> Iterator[Message]:
+    """What is told first to a reader whose cursor was not simply an entry of the log."""
+    if start.notice == RESET:
+        text = "the cursor is not of this job's log; what follows is from its start"
+        yield Message(str(start.after), RESET, orjson.dumps({"message": text}))
+    elif start.gap is not None:
+        yield _gap(*start.gap)
+
+
+def _gap(after: EventId, to: EventId) -> Message:
+    return Message(str(to), GAP, orjson.dumps({"after": str(after), "to": str(to)}))
+
+
+@cache
+def beside_redis() -> BesideRedis:
+    """The one of this process, for the Redis at RANKCAST_REDIS_URL."""
+    return BesideRedis(Settings.from_env())

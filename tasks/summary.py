@@ -1,0 +1,35 @@
+"""A job's record as everybody outside is told it: the members of `GET /jobs/<id>`.  Pure."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rankcast.tasks.job import JobRecord
+
+
+def summary(record: JobRecord) -> dict[str, Any]:
+    """What a list of jobs shows of each; times as ISO 8601 in UTC, None for what has not been."""
+    return {
+        "job_id": record.job_id,
+        "task": record.task,
+        "state": record.state,
+        "queue_position": record.queue_position,
+        "attempt": record.attempt,
+        "losses": record.losses,
+        "worker": record.worker,
+        "is_cancel_requested": record.is_cancel_requested,
+        "created_at": iso(record.created_ms),
+        "claimed_at": iso(record.claimed_ms),
+        "started_at": iso(record.started_ms),
+        "ended_at": iso(record.ended_ms),
+        "last_event_id": str(record.last),
+        "progress": record.progress,
+        "error": record.error,
+        "options": record.options,
+    }
+
+
+def iso(ms: int | None) -> str | None:
+    """Milliseconds of Unix time as ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
