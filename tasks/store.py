@@ -127,7 +127,7 @@ class JobStore:
         )
         if reply[0] == b"NONE":
             return None
-        _, claimed_id, fence, attempt, options, job_input, waited_ms = reply
+        _, claimed_id, fence, attempt, options, job_input = reply
         return Claim(
             job_id=claimed_id.decode(),
             task=task,
@@ -137,7 +137,8 @@ class JobStore:
             worker=worker,
             input=job_input,
             options=JobOptions(**orjson.loads(options)),
-            waited_ms=waited_ms,
+            # A fence is the time from submit to claim, unless an older fence was as large.
+            waited_ms=int(fence),
         )
 
     def start(self, claim: Claim) -> bool:

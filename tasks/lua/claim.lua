@@ -1,7 +1,7 @@
 -- An attempt begins: the job named if it is queued, else the head of the task's queue, else none.
 -- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
 --       comma before it), token_ttl_ms.
--- Replies: OK, job_id, fence, attempt, options, input, ms since the submit | NONE.
+-- Replies: OK, job_id, fence, attempt, options, input | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease_ms, detail, token_ttl_ms = ARGV[5], ARGV[6], ARGV[7]
@@ -12,7 +12,7 @@ local held = redis.call('GET', token_key)
 if held then
   local job = fields_of(held, FIELDS)
   if is_claimed(job) and job.token == token then
-    return {'OK', held, job.fence, job.attempt, job.options, job.input, now_ms() - job.created}
+    return {'OK', held, job.fence, job.attempt, job.options, job.input}
   end
 end
 
@@ -38,4 +38,4 @@ redis.call('HSET', record_key(id), 'state', 'starting', 'fence', fence, 'token',
 redis.call('HSETNX', record_key(id), 'claimed', digits(now))
 redis.call('SET', token_key, id, 'PX', token_ttl_ms)
 write_event(id, job.last, fence .. '-1', 'state', '{"state":"starting","attempt":' .. attempt .. detail .. '}')
-return {'OK', id, fence, attempt, job.options, job.input, now - job.created}
+return {'OK', id, fence, attempt, job.options, job.input}

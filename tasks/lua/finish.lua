@@ -9,7 +9,7 @@ if not owns(job, fence, token) or job.state == 'queued' then return {'FENCED'} e
 if not is_claimed(job) then return {'OK', job.state} end
 local last = tonumber(job.last:match('-(%d+)$'))
 if last < final_seq then return {'BEHIND', last} end
-if job.cancel then
+if job.cancel or state == 'cancelled' then
   state, output, failure = 'cancelled', false, CANCELLED
 elseif state == 'succeeded' and job.state == 'starting' then
   return {'EARLY'}

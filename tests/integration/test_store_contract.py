@@ -1,0 +1,733 @@
+"""What the job store promises, on a real server and on fakeredis."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import redis as redis_py
+from jobs import (
+    FAILURE,
+    SUCCESS,
+    TASK,
+    Ear,
+    Memory,
+    append,
+    claim_next,
+    forget,
+    ids,
+    let_lease_run_out,
+    let_start_deadline_pass,
+    running,
+    starting,
+    submit,
+)
+
+from rankcast.tasks import keys
+from rankcast.tasks.errors import Behind, QueueFull, StaleAttempt, UnknownJob
+from rankcast.tasks.event import START, EventId
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.job import Claim, JobOptions, Outcome, Renewal
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.logs import LogLine
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import CancelReply, JobStore
+from rankcast.tasks.sweep import BATCH, Swept
+
+NOTHING = Swept(leases=0, deadlines=0, ended=0)
+
+
+@pytest.fixture
+def redis(redis_or_fake: redis_py.Redis) -> redis_py.Redis:
+    return redis_or_fake
+
+
+def states(event_log: EventLog, job_id: str) -> Iterator[dict[str, object]]:
+    """The data of the events that tell of the job's state, in order."""
+    for event in event_log.read(job_id, START):
+        if event.kind in ("state", "end"):
+            assert event.data is not None
+            yield json.loads(event.data)
+
+
+def now_ms(redis: redis_py.Redis) -> int:
+    seconds, micros = redis.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
+# Submit
+
+
+def test_a_submitted_job_waits_and_its_log_says_so(store, event_log):
+    """Record, queue and the first event stand together, or not at all."""
+    created = store.create(task=TASK, input=b'{"prompt":"x"}', options=JobOptions(timeout_s=60))
+    record = store.record(created.job_id)
+    assert (record.state, record.attempt, record.queue_position) == (JobState.QUEUED, 0, 0)
+    assert (record.input, record.options.timeout_s) == ({"prompt": "x"}, 60)
+    assert (record.created_ms, record.claimed_ms) == (created.created_ms, None)
+    (event,) = event_log.read(created.job_id, START)
+    assert (str(event.id), event.prev, event.kind) == ("0-1", START, "state")
+    assert record.last == event.id
+
+
+def test_a_job_that_nobody_serves_is_told_so(redis, store, event_log, settings):
+    """Workers count while their heartbeat is young, by Redis' clock."""
+    now = now_ms(redis)
+    redis.zadd(keys.SERVING(TASK), {"old": now - settings.worker_ttl_s * 1000 - 1})
+    alone = store.create(task=TASK, input=b"{}", options=JobOptions())
+    redis.zadd(keys.SERVING(TASK), {"young": now})
+    served = store.create(task=TASK, input=b"{}", options=JobOptions())
+    assert (alone.workers, served.workers) == (0, 1)
+    assert list(states(event_log, alone.job_id)) == [
+        {"state": "queued", "queue_position": 0, "workers": 0, "message": "no worker serves this task now"}
+    ]
+    assert list(states(event_log, served.job_id)) == [{"state": "queued", "queue_position": 1, "workers": 1}]
+
+
+def test_priority_decides_and_then_the_order_of_submission(store):
+    """0 goes first; a queue position is a place in that order."""
+    late, early, urgent, next_ = (submit(store, priority=p) for p in (9, 5, 0, 5))
+    order = sorted([late, early, urgent, next_], key=lambda job_id: store.record(job_id).queue_position)
+    assert order == [urgent, early, next_, late]
+    assert [claim_next(store).job_id for _ in order] == order
+
+
+def test_a_full_queue_takes_no_more_and_writes_nothing(redis, settings):
+    """The bound is of one task; others go on."""
+    store = JobStore(redis, replace(settings, max_queued=2))
+    submit(store), submit(store)
+    before = set(redis.keys())
+    with pytest.raises(QueueFull, match="2 jobs"):
+        submit(store)
+    assert set(redis.keys()) == before
+    submit(store, "acme/other")
+
+
+def test_a_submit_sent_twice_is_one_job(store, event_log):
+    """A lost reply: the second call tells how the job stands now."""
+    first = store.create(task=TASK, input=b"{}", options=JobOptions(), job_id="same")
+    assert store.create(task=TASK, input=b"{}", options=JobOptions(), job_id="same") == first
+    assert (store.queued_count(TASK), ids(event_log, "same")) == (1, ["0-1"])
+    running(store, "same")
+    again = store.create(task=TASK, input=b"{}", options=JobOptions(), job_id="same")
+    assert (again.state, again.queue_position) == (JobState.RUNNING, None)
+
+
+# Claim
+
+
+def test_a_claim_gets_the_job_it_names(store):
+    """The wake-up names one; while it is queued that is the one."""
+    submit(store)
+    named = submit(store)
+    assert claim_next(store, named).job_id == named
+
+
+@pytest.mark.parametrize("named", ["claimed", "ended", "unknown", "of another task"])
+def test_a_claim_of_what_is_not_queued_gets_the_head(store, named):
+    """A stale, doubled or misled wake-up does the work that is there."""
+    gone = starting(store)
+    if named == "ended":
+        store.finish(gone, FAILURE, 0)
+    head, _ = submit(store), submit(store)
+    job_id = {"unknown": "x", "of another task": submit(store, "acme/other")}.get(named, gone.job_id)
+    assert claim_next(store, job_id).job_id == head
+
+
+def test_a_claim_with_nothing_queued_gets_nothing(store):
+    """Also when it names a job."""
+    assert claim_next(store) is None
+    assert claim_next(store, running(store).job_id) is None
+
+
+def test_a_claim_asked_again_with_its_token_is_the_same_claim(store, event_log):
+    """A lost reply costs nothing, whichever job the claim got."""
+    gone = running(store)
+    head, other = submit(store), submit(store)
+    claim = claim_next(store, gone.job_id, token="t")
+    assert claim_next(store, gone.job_id, token="t") == claim
+    store.start(claim)
+    assert claim_next(store, gone.job_id, token="t") == claim
+    assert (claim.job_id, store.record(other).state) == (head, JobState.QUEUED)
+    assert len(ids(event_log, head)) == 2
+
+
+def test_a_token_whose_claim_was_taken_begins_anew(redis, store, sweep):
+    """The old claim is void: the same token gets a larger fence."""
+    job_id = submit(store)
+    first = claim_next(store, token="t")
+    let_lease_run_out(redis, job_id)
+    sweep.run_once()
+    second = claim_next(store, token="t")
+    assert (second.attempt, second.fence > first.fence) == (2, True)
+
+
+def test_a_claim_tells_all_that_an_attempt_needs(store):
+    """Input as it was accepted, byte for byte, and the options."""
+    options = JobOptions(priority=1, start_timeout_s=2.5, timeout_s=3, ttl_s=4)
+    text = b'{"a": 1.0, "\\u00e4":"\xc3\xa4"}'
+    created = store.create(task=TASK, input=text, options=options)
+    claim = store.claim(task=TASK, token="t", worker="w", job_id=None, is_warm=True)
+    assert claim == Claim(
+        job_id=created.job_id,
+        task=TASK,
+        fence=claim.fence,
+        token="t",
+        attempt=1,
+        worker="w",
+        input=text,
+        options=options,
+        waited_ms=claim.waited_ms,
+    )
+    record = store.record(created.job_id)
+    assert (record.state, record.worker, record.attempt) == (JobState.STARTING, "w", 1)
+    assert claim.waited_ms >= record.claimed_ms - record.created_ms
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_a_claim_opens_its_attempt_in_the_log(store, event_log, is_warm):
+    """`n-1` comes after all before it, and says whether a group must be loaded first."""
+    job_id = submit(store)
+    claim = store.claim(task=TASK, token="t", worker='"w\\1', job_id=None, is_warm=is_warm)
+    event = event_log.read(job_id, START)[-1]
+    assert (event.id, event.prev, event.kind) == (EventId(claim.fence, 1), EventId(0, 1), "state")
+    told = json.loads(event.data)
+    assert (told["state"], told["attempt"], told["worker"]) == ("starting", 1, '"w\\1')
+    assert told.get("loading", False) is not is_warm
+
+
+def test_a_record_deleted_by_hand_does_not_stop_the_queue(redis, store):
+    """Its id leaves the queue, and the next job is claimed."""
+    broken, sound = submit(store), submit(store)
+    forget(redis, broken)
+    assert claim_next(store).job_id == sound
+    assert store.queued_count(TASK) == 0
+
+
+# The fence
+
+
+def test_a_fence_grows_with_every_claim(store):
+    """However soon they follow each other."""
+    claim = starting(store)
+    fences = [claim.fence]
+    for _ in range(5):
+        store.release(claim, is_loss=False, reason="drain")
+        claim = starting(store, claim.job_id)
+        fences.append(claim.fence)
+    assert fences == sorted(set(fences))
+    assert fences[0] > 0
+    assert claim.attempt == 6
+
+
+def test_a_fence_that_redis_forgot_never_comes_back(redis, store, event_log, wait_until):
+    """A claim lost with the tail of Redis' own log: its cursors must not fit what follows."""
+    job_id = submit(store)
+    memory = Memory(redis)
+    lost = running(store, job_id)
+    append(event_log, lost, 2, "1")
+    memory.come_back()
+    wait_until(lambda: now_ms(redis) > store.record(job_id).created_ms + lost.fence, "a later ms")
+    fresh = running(store, job_id)
+    assert fresh.fence > lost.fence
+    assert event_log.locate(job_id, f"{lost.fence}-2").notice == "reset"
+    with pytest.raises(StaleAttempt):
+        append(event_log, lost, 2, "1")
+
+
+def test_a_claim_with_the_right_fence_and_another_token_owns_nothing(redis, store, event_log):
+    """Two claims may draw one fence when Redis loses its tail within a millisecond; tokens differ."""
+    claim = running(store)
+    twin = replace(claim, token="another")
+    assert store.renew([twin]) == {claim.job_id: Renewal.LOST}
+    for refused in (
+        lambda: append(event_log, twin, 2, "1"),
+        lambda: store.start(twin),
+        lambda: store.finish(twin, SUCCESS, 1),
+        lambda: store.release(twin, is_loss=False, reason="drain"),
+    ):
+        with pytest.raises(StaleAttempt):
+            refused()
+
+
+# Start
+
+
+def test_start_makes_a_job_running_and_leaves_the_log_to_rank_0(store, event_log):
+    """From here one process numbers the events: n-2 is rank 0's."""
+    claim = starting(store)
+    assert store.start(claim) is False
+    record = store.record(claim.job_id)
+    assert (record.state, record.started_ms is None) == (JobState.RUNNING, False)
+    assert record.last == EventId(claim.fence, 1)
+    assert store.start(claim) is False
+
+
+def test_start_tells_of_a_cancel_that_came_while_the_group_loaded(store):
+    """Set after the claim looked, and perhaps before anybody listened."""
+    claim = starting(store)
+    store.cancel(claim.job_id)
+    assert store.start(claim) is True
+
+
+def test_start_of_a_job_that_was_taken_is_refused(redis, store, sweep):
+    """The group was ready too late."""
+    claim = starting(store)
+    let_lease_run_out(redis, claim.job_id)
+    sweep.run_once()
+    with pytest.raises(StaleAttempt):
+        store.start(claim)
+
+
+# Lease
+
+
+def test_a_renewed_lease_is_not_swept(redis, store, sweep):
+    """And one call renews any number of them."""
+    claims = [running(store), starting(store)]
+    for claim in claims:
+        let_lease_run_out(redis, claim.job_id)
+    assert store.renew(claims) == {claim.job_id: Renewal.OWNED for claim in claims}
+    assert sweep.run_once() == NOTHING
+    assert store.renew([]) == {}
+
+
+def test_a_late_renew_succeeds_while_nobody_took_the_job(redis, store):
+    """Expiry permits a takeover, it does not fence."""
+    claim = running(store)
+    let_lease_run_out(redis, claim.job_id)
+    assert store.renew([claim]) == {claim.job_id: Renewal.OWNED}
+
+
+def test_a_renew_after_a_takeover_is_lost(redis, store, sweep):
+    """Queued again, claimed by another, or ended: it is the same news."""
+    claim = running(store)
+    let_lease_run_out(redis, claim.job_id)
+    sweep.run_once()
+    assert store.renew([claim]) == {claim.job_id: Renewal.LOST}
+    after = running(store, claim.job_id)
+    assert store.renew([claim, after]) == {claim.job_id: Renewal.OWNED}
+    store.finish(after, SUCCESS, 1)
+    assert store.renew([after]) == {claim.job_id: Renewal.LOST}
+
+
+def test_a_renew_tells_of_a_cancel(store):
+    """The lease is kept while the work stops."""
+    claim = running(store)
+    store.cancel(claim.job_id)
+    assert store.renew([claim]) == {claim.job_id: Renewal.CANCEL_REQUESTED}
+
+
+# Finish
+
+
+def test_a_success_ends_the_job_with_its_output(store, event_log):
+    """Record and end event change in one step."""
+    claim = running(store)
+    append(event_log, claim, 2, "1", "2")
+    outcome = replace(SUCCESS, metrics={"run_s": 1.5})
+    assert store.finish(claim, outcome, 3) is JobState.SUCCEEDED
+    record = store.record(claim.job_id)
+    assert (record.state, record.end_id, record.last) == (
+        JobState.SUCCEEDED,
+        EventId(claim.fence, 4),
+        EventId(claim.fence, 4),
+    )
+    assert (record.metrics, record.error, store.output(claim.job_id)) == (
+        {"run_s": 1.5},
+        None,
+        b'{"done":true}',
+    )
+    end = event_log.read(claim.job_id, START)[-1]
+    assert (end.kind, json.loads(end.data)) == (
+        "end",
+        {"state": "succeeded", "attempt": 1, "output": {"done": True}},
+    )
+
+
+def test_a_failure_ends_the_job_with_its_error(store, event_log):
+    """Also of a group that never started."""
+    for claim in (starting(store), running(store)):
+        assert store.finish(claim, FAILURE, 0) is JobState.FAILED
+        error = {"kind": "exception", "message": "boom", "rank": 1}
+        assert store.record(claim.job_id).error == error
+        assert store.output(claim.job_id) is None
+        *_, end = states(event_log, claim.job_id)
+        assert end == {"state": "failed", "attempt": 1, "error": error}
+
+
+def test_a_large_output_is_kept_beside_the_log(store, event_log):
+    """The end event stays small enough for every subscriber."""
+    claim = running(store)
+    output = json.dumps("x" * 65536).encode()
+    store.finish(claim, replace(SUCCESS, output=output), 1)
+    *_, end = states(event_log, claim.job_id)
+    assert end == {"state": "succeeded", "attempt": 1}
+    assert store.output(claim.job_id) == output
+
+
+def test_no_end_is_written_while_the_log_is_short(store, event_log):
+    """What rank 0 told before it returned is in the log before `end`."""
+    claim = running(store)
+    append(event_log, claim, 2, "1")
+    with pytest.raises(Behind) as behind:
+        store.finish(claim, SUCCESS, 3)
+    assert behind.value.last == 2
+    assert store.record(claim.job_id).state is JobState.RUNNING
+    append(event_log, claim, 3, "2")
+    assert store.finish(claim, SUCCESS, 3) is JobState.SUCCEEDED
+
+
+def test_a_finish_sent_twice_ends_once(store, event_log):
+    """The second call, whatever it says, learns what was decided."""
+    claim = running(store)
+    assert store.finish(claim, FAILURE, 1) is JobState.FAILED
+    assert store.finish(claim, SUCCESS, 1) is JobState.FAILED
+    assert [event.kind for event in event_log.read(claim.job_id, START)].count("end") == 1
+
+
+def test_a_cancel_that_was_answered_decides_the_end(store, event_log):
+    """Cancel wins, whatever the outcome was and however late the flag was seen."""
+    for outcome in (SUCCESS, FAILURE):
+        claim = running(store)
+        store.cancel(claim.job_id)
+        assert store.finish(claim, outcome, 1) is JobState.CANCELLED
+        assert store.output(claim.job_id) is None
+        error = {"kind": "cancelled", "message": "the job was cancelled"}
+        assert store.record(claim.job_id).error == error
+        *_, end = states(event_log, claim.job_id)
+        assert end == {"state": "cancelled", "attempt": 1, "error": error}
+
+
+def test_a_worker_that_saw_the_cancel_decides_it_alone(redis, store):
+    """Redis may have lost the flag since."""
+    claim = running(store)
+    memory = Memory(redis)
+    store.cancel(claim.job_id)
+    assert store.renew([claim]) == {claim.job_id: Renewal.CANCEL_REQUESTED}
+    memory.come_back()
+    assert store.finish(claim, Outcome(state=JobState.CANCELLED), 1) is JobState.CANCELLED
+    assert store.record(claim.job_id).error["kind"] == "cancelled"
+
+
+def test_a_finish_of_a_stale_attempt_is_refused(redis, store, sweep):
+    """Its work was given to another; that one ends the job."""
+    old = running(store)
+    let_lease_run_out(redis, old.job_id)
+    sweep.run_once()
+    with pytest.raises(StaleAttempt):
+        store.finish(old, SUCCESS, 1)
+    new = running(store, old.job_id)
+    with pytest.raises(StaleAttempt):
+        store.finish(old, SUCCESS, 1)
+    assert store.finish(new, SUCCESS, 1) is JobState.SUCCEEDED
+
+
+def test_only_an_outcome_that_the_table_allows_is_written(store):
+    """A group that never started cannot have succeeded, and running is no end."""
+    claim = starting(store)
+    with pytest.raises(ValueError, match="never started"):
+        store.finish(claim, SUCCESS, 0)
+    with pytest.raises(ValueError, match="cannot end as running"):
+        store.finish(claim, Outcome(state=JobState.RUNNING), 0)
+    assert store.record(claim.job_id).state is JobState.STARTING
+
+
+def test_all_keys_of_an_ended_job_go_at_one_moment(redis, store, event_log, logs):
+    """Also the printed lines that come after the end."""
+    claim = running(store, ttl_s=100)
+    append(event_log, claim, 2, "1")
+    store.finish(claim, SUCCESS, 2)
+    logs.append(claim.job_id, [LogLine(0, "host", "stdout", "late", 1)])
+    of = JobKeys(claim.job_id)
+    moments = {redis.execute_command("PEXPIRETIME", key) for key in (of.record, of.events, of.logs)}
+    assert moments == {store.record(claim.job_id).ended_ms + 100_000}
+
+
+# Release
+
+
+def test_a_drained_job_waits_at_its_old_place(store, event_log):
+    """A deploy is no fault of the job: no loss is counted, nobody overtakes it."""
+    claim = running(store)
+    second = submit(store)
+    assert store.release(claim, is_loss=False, reason='worker "w1" drains') is JobState.QUEUED
+    record = store.record(claim.job_id)
+    assert (record.losses, record.attempt, record.queue_position) == (0, 1, 0)
+    assert store.record(second).queue_position == 1
+    *_, told = states(event_log, claim.job_id)
+    assert told == {"state": "queued", "attempt": 1, "queue_position": 0, "message": 'worker "w1" drains'}
+
+
+def test_a_job_that_keeps_losing_its_group_fails(store, settings):
+    """Losses are capped, drains between them do not count."""
+    job_id = submit(store)
+    for _ in range(settings.max_losses - 1):
+        assert store.release(running(store, job_id), is_loss=True, reason="SIGKILL") is JobState.QUEUED
+        assert store.release(running(store, job_id), is_loss=False, reason="drain") is JobState.QUEUED
+    assert store.release(running(store, job_id), is_loss=True, reason="SIGKILL") is JobState.FAILED
+    record = store.record(job_id)
+    assert (record.losses, record.error["kind"]) == (settings.max_losses, "worker_lost")
+    assert "SIGKILL" in record.error["message"]
+
+
+def test_a_release_of_a_cancelled_job_ends_it(store):
+    """Nobody runs again what was cancelled."""
+    for is_loss in (True, False):
+        claim = running(store)
+        store.cancel(claim.job_id)
+        assert store.release(claim, is_loss=is_loss, reason="drain") is JobState.CANCELLED
+
+
+def test_a_release_sent_twice_gives_back_once(store, event_log):
+    """And one that comes after another claim is refused."""
+    claim = running(store)
+    store.release(claim, is_loss=True, reason="SIGKILL")
+    assert store.release(claim, is_loss=True, reason="SIGKILL") is JobState.QUEUED
+    assert (store.record(claim.job_id).losses, len(ids(event_log, claim.job_id))) == (1, 3)
+    starting(store, claim.job_id)
+    with pytest.raises(StaleAttempt):
+        store.release(claim, is_loss=True, reason="SIGKILL")
+
+
+# Cancel
+
+
+def test_a_queued_job_that_is_cancelled_ends_at_once(store, event_log):
+    """Nobody works on it, so nobody needs to be asked."""
+    job_id = submit(store)
+    assert store.cancel(job_id) == CancelReply(JobState.CANCELLED, is_ended=False)
+    assert (store.queued_count(TASK), claim_next(store, job_id)) == (0, None)
+    assert ids(event_log, job_id) == ["0-1", "0-2"]
+
+
+@pytest.mark.parametrize("begin", [starting, running])
+def test_a_claimed_job_that_is_cancelled_is_told_to_its_worker(
+    store: JobStore, hear: Callable[[str], Ear], begin: Callable[..., Claim]
+):
+    """A flag for every reply to come, and a word on the channel that the worker hears."""
+    claim = begin(store)
+    ear = hear(keys.CONTROL(claim.worker))
+    state = store.record(claim.job_id).state
+    assert store.cancel(claim.job_id) == CancelReply(state, is_ended=False)
+    assert store.record(claim.job_id).is_cancel_requested
+    assert ear.messages() == [f"cancel {claim.job_id}".encode()]
+
+
+def test_a_cancel_ends_a_job_whose_lease_ran_out(redis, store, event_log):
+    """Its worker may be dead; the answer does not wait for a sweep."""
+    claim = running(store)
+    let_lease_run_out(redis, claim.job_id)
+    assert store.cancel(claim.job_id) == CancelReply(JobState.CANCELLED, is_ended=False)
+    with pytest.raises(StaleAttempt):
+        append(event_log, claim, 2, "1")
+    assert store.finish(claim, SUCCESS, 1) is JobState.CANCELLED
+
+
+def test_a_cancel_of_an_ended_job_changes_nothing(store, event_log):
+    """And says how it ended."""
+    claim = running(store)
+    store.finish(claim, SUCCESS, 1)
+    before = ids(event_log, claim.job_id)
+    assert store.cancel(claim.job_id) == CancelReply(JobState.SUCCEEDED, is_ended=True)
+    assert ids(event_log, claim.job_id) == before
+
+
+# Sweep
+
+
+def test_a_job_whose_worker_went_silent_is_queued_again(redis, store, event_log, sweep):
+    """At its old place, with one loss, and its log goes on."""
+    claim = running(store)
+    append(event_log, claim, 2, "1")
+    submit(store)
+    let_lease_run_out(redis, claim.job_id)
+    assert sweep.run_once() == NOTHING._replace(leases=1)
+    record = store.record(claim.job_id)
+    assert (record.state, record.losses, record.queue_position) == (JobState.QUEUED, 1, 0)
+    assert record.last == EventId(claim.fence, 3)
+    assert sweep.run_once() == NOTHING
+
+
+def test_a_lease_that_still_runs_is_left_alone(store, sweep):
+    """And so is everything else that is alive."""
+    running(store), starting(store), submit(store)
+    assert sweep.run_once() == NOTHING
+
+
+def test_a_job_that_loses_too_many_workers_fails(redis, store, sweep, settings):
+    """Poison does not travel from host to host for ever."""
+    job_id = submit(store)
+    for _ in range(settings.max_losses):
+        assert store.record(job_id).state is JobState.QUEUED
+        running(store, job_id)
+        let_lease_run_out(redis, job_id)
+        sweep.run_once()
+    record = store.record(job_id)
+    assert (record.state, record.error["kind"]) == (JobState.FAILED, "worker_lost")
+
+
+def test_the_sweep_of_a_cancelled_job_ends_it(redis, store, sweep):
+    """The flag decides, not the count of losses."""
+    claim = running(store)
+    store.cancel(claim.job_id)
+    let_lease_run_out(redis, claim.job_id)
+    sweep.run_once()
+    assert store.record(claim.job_id).state is JobState.CANCELLED
+
+
+def test_a_job_that_nobody_starts_in_time_fails(redis, store, event_log, sweep):
+    """A job that was accepted ends, also when no worker ever comes."""
+    job_id = submit(store)
+    let_start_deadline_pass(redis, job_id)
+    assert sweep.run_once() == NOTHING._replace(deadlines=1)
+    record = store.record(job_id)
+    assert (record.state, record.error["kind"], record.attempt) == (JobState.FAILED, "start_timeout", 0)
+    *_, end = states(event_log, job_id)
+    assert end["error"] == record.error
+
+
+def test_the_start_deadline_holds_until_the_first_start(redis, store):
+    """A claim alone does not meet it; a job that ran once has met it for good."""
+    claim = starting(store)
+    assert redis.zscore(keys.DEADLINES, claim.job_id) is None
+    store.release(claim, is_loss=False, reason="drain")
+    record = store.record(claim.job_id)
+    deadline = record.created_ms + record.options.start_timeout_s * 1000
+    assert redis.zscore(keys.DEADLINES, claim.job_id) == deadline
+    store.release(running(store, claim.job_id), is_loss=False, reason="drain")
+    assert redis.zscore(keys.DEADLINES, claim.job_id) is None
+
+
+def test_forgotten_jobs_leave_the_lists(redis, store, sweep):
+    """Once their time to live is over; others stay."""
+    kept, over = running(store), running(store)
+    for claim in (kept, over):
+        store.finish(claim, SUCCESS, 1)
+    redis.zadd(keys.ENDED, {f"{TASK} {over.job_id}": 1}, xx=True)
+    forget(redis, over.job_id)
+    assert sweep.run_once() == NOTHING._replace(ended=1)
+    for index in (keys.JOBS, keys.JOBS_OF(TASK)):
+        assert redis.zrange(index, 0, -1) == [kept.job_id.encode()]
+    assert redis.zrange(keys.ENDED, 0, -1) == [f"{TASK} {kept.job_id}".encode()]
+
+
+def test_a_sweep_takes_all_that_is_due_in_small_batches(redis, store, sweep):
+    """More than one script call may block Redis for."""
+    for _ in range(BATCH + 1):
+        let_start_deadline_pass(redis, submit(store))
+    assert sweep.run_once() == NOTHING._replace(deadlines=BATCH + 1)
+    assert store.queued_count(TASK) == 0
+
+
+# Jobs that are gone
+
+
+def test_nothing_that_is_done_to_a_forgotten_job_brings_it_back(redis, store, event_log, logs):
+    """A late write would make a key that never goes."""
+    claim = running(store)
+    forget(redis, claim.job_id)
+    line = LogLine(0, "host", "stdout", "late", 1)
+    for refused in (
+        lambda: append(event_log, claim, 2, "1"),
+        lambda: store.start(claim),
+        lambda: store.finish(claim, SUCCESS, 1),
+        lambda: store.release(claim, is_loss=True, reason="SIGKILL"),
+        lambda: store.cancel(claim.job_id),
+        lambda: store.record(claim.job_id),
+        lambda: store.output(claim.job_id),
+        lambda: event_log.position(claim.job_id),
+        lambda: event_log.locate(claim.job_id, None),
+        lambda: logs.append(claim.job_id, [line]),
+    ):
+        with pytest.raises(UnknownJob):
+            refused()
+    assert store.renew([claim]) == {claim.job_id: Renewal.LOST}
+    assert event_log.read(claim.job_id, START) == []
+    assert redis.keys(f"{JobKeys(claim.job_id).record}*") == []
+
+
+# Lists
+
+
+def test_a_list_shows_the_newest_first_and_goes_on_by_its_cursor(store):
+    """No job twice and none left out, also when new ones come in between."""
+    made = [submit(store) for _ in range(5)]
+    page = store.list(limit=2)
+    submit(store)
+    seen = [record.job_id for record in page.records]
+    while page.cursor is not None:
+        page = store.list(limit=2, cursor=page.cursor)
+        seen += [record.job_id for record in page.records]
+    assert seen == made[::-1]
+    assert store.list(limit=1).records[0].queue_position == 5
+
+
+def test_a_list_is_of_one_task_and_one_state_if_asked(store):
+    """Any mixture of the two."""
+    queued, other, done = submit(store), submit(store, "acme/other"), running(store)
+    store.finish(done, SUCCESS, 1)
+
+    def listed(**filters: object) -> list[str]:
+        return [record.job_id for record in store.list(**filters).records]
+
+    assert listed(task=TASK) == [done.job_id, queued]
+    assert listed(state=JobState.QUEUED) == [other, queued]
+    assert listed(task=TASK, state=JobState.SUCCEEDED) == [done.job_id]
+    assert listed(task="acme/none") == []
+    first = store.list(state=JobState.QUEUED, limit=1)
+    assert [r.job_id for r in store.list(state=JobState.QUEUED, cursor=first.cursor).records] == [queued]
+
+
+def test_a_cursor_that_no_page_gave_is_a_value_error(store):
+    """It comes from outside."""
+    with pytest.raises(ValueError):
+        store.list(cursor="+inf")
+
+
+def test_the_head_of_a_queue_is_what_the_next_claim_gets(store):
+    """A worker with a free slot looks here."""
+    assert (store.head_of(TASK), store.queued_count(TASK)) == (None, 0)
+    submit(store)
+    urgent = submit(store, priority=0)
+    assert (store.head_of(TASK), store.queued_count(TASK)) == (urgent, 2)
+
+
+# Printed lines
+
+
+def test_printed_lines_are_read_back_in_order(store, logs):
+    """From every rank, long ones cut, bytes that were no text shown as such."""
+    job_id = submit(store)
+    lines = [
+        LogLine(0, "a", "stdout", "one", 1),
+        LogLine(1, "b", "stderr", "zwei \udce4", 2),
+        LogLine(0, "a", "stdout", "x" * 5000, 3),
+    ]
+    logs.append(job_id, lines)
+    (first, one), (_, two), (_, three) = logs.read(job_id)
+    assert one == lines[0]
+    assert two == lines[1]._replace(text="zwei ?")
+    assert (three.text[:4096], len(three.text)) == ("x" * 4096, 4097)
+    assert [line.text for _, line in logs.read(job_id, first, limit=1)] == ["zwei ?"]
+
+
+# Names
+
+
+def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs):
+    """The names stand twice, in keys.py and in lua/prelude.lua."""
+    small = EventLog(redis, Settings(max_log_bytes=10_000))
+    queued, claim, ended = submit(store), running(store), running(store)
+    append(small, claim, 2, b'"' + b"x" * 1000 + b'"')
+    logs.append(claim.job_id, [LogLine(0, "host", "stdout", "x", 1)])
+    store.finish(ended, SUCCESS, 1)
+    of = [JobKeys(job_id) for job_id in (queued, claim.job_id, ended.job_id)]
+    expected = {
+        *(key for each in of for key in (each.record, each.events)),
+        *(of[1].marks, of[1].logs),
+        *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS),
+        *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
+    }
+    assert {key.decode() for key in redis.scan_iter()} == expected

@@ -1,0 +1,107 @@
+"""Jobs in every condition, as tests need them; `from jobs import ...`."""
+
+from typing import Any
+
+import redis
+
+from rankcast.tasks import keys
+from rankcast.tasks.event import EventId, decode_batch
+from rankcast.tasks.eventlog import Appended, EventLog
+from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, Outcome, new_token
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import JobStore
+
+TASK = "acme/steps"
+SUCCESS = Outcome(state=JobState.SUCCEEDED, output=b'{"done":true}')
+FAILURE = Outcome(state=JobState.FAILED, error=JobErrorInfo(kind="exception", message="boom", rank=1))
+
+
+def submit(store: JobStore, task: str = TASK, **options: Any) -> str:
+    """A queued job; its id."""
+    return store.create(task=task, input=b'{"prompt":"x"}', options=JobOptions(**options)).job_id
+
+
+def claim_next(
+    store: JobStore, job_id: str | None = None, *, token: str | None = None, worker: str = "w1"
+) -> Claim | None:
+    return store.claim(task=TASK, token=token or new_token(), worker=worker, job_id=job_id, is_warm=True)
+
+
+def starting(store: JobStore, job_id: str | None = None, **options: Any) -> Claim:
+    """A job that has been claimed: the one named, else a new one."""
+    job_id = job_id or submit(store, **options)
+    claim = claim_next(store, job_id)
+    assert claim is not None
+    assert claim.job_id == job_id
+    return claim
+
+
+def running(store: JobStore, job_id: str | None = None, **options: Any) -> Claim:
+    """A job whose group is ready."""
+    claim = starting(store, job_id, **options)
+    store.start(claim)
+    return claim
+
+
+def append(log: EventLog, claim: Claim, first: int, *data: bytes | str) -> Appended:
+    """Results with this data, numbered from `first`."""
+    events = [("", text if isinstance(text, bytes) else text.encode()) for text in data]
+    return log.append(job_id=claim.job_id, fence=claim.fence, token=claim.token, first=first, events=events)
+
+
+def let_lease_run_out(client: redis.Redis, job_id: str) -> None:
+    """As if its worker had not been heard for a whole lease."""
+    assert client.zadd(keys.RUNNING, {job_id: 1}, xx=True, ch=True) == 1
+
+
+def let_start_deadline_pass(client: redis.Redis, job_id: str) -> None:
+    assert client.zadd(keys.DEADLINES, {job_id: 1}, xx=True, ch=True) == 1
+
+
+def forget(client: redis.Redis, job_id: str) -> None:
+    """As if the job's time to live were over."""
+    of = JobKeys(job_id)
+    client.delete(of.record, of.events, of.marks, of.logs)
+
+
+class Memory:
+    """What Redis held when this was made; `come_back` is a restart that lost everything since."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._held = {key: (client.dump(key), max(client.pttl(key), 0)) for key in client.scan_iter()}
+
+    def come_back(self) -> None:
+        self._client.flushall()
+        for key, (value, ttl_ms) in self._held.items():
+            self._client.restore(key, ttl_ms, value)
+
+
+class Ear:
+    """Hears a job's live channel from now on."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._pubsub = client.pubsub(ignore_subscribe_messages=False)
+        self._pubsub.subscribe(channel)
+        assert self._pubsub.get_message(timeout=5)["type"] == "subscribe"
+
+    def messages(self) -> list[bytes]:
+        """All that came since the last call. Redis delivers before it answers the caller of a script,
+        so what that call published is here when it has returned; the timeout is for the socket."""
+        found = []
+        while message := self._pubsub.get_message(timeout=0.1):
+            found.append(message["data"])
+        return found
+
+    def events(self) -> list[tuple[str, str, bytes | None]]:
+        """(id, kind, data) of each event heard."""
+        return [(str(e.id), e.kind, e.data) for m in self.messages() for e in decode_batch(m)]
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+def ids(log: EventLog, job_id: str) -> list[str]:
+    """Every id of the log, in order."""
+    return [str(event.id) for event in log.read(job_id, EventId(0, 0), 100_000)]
