@@ -18,8 +18,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: What `rankcast` exits with; `watch` and `submit --watch` tell the end of the job by it.
 SUCCEEDED, FAILED, USAGE, CANCELLED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-#: What the commands that run a server need beside the base install: module, extra.
-SERVER_MODULES = ("celery", "flask", "gevent", "gunicorn", "redis", "torch")
+#: What the commands that run something need beside the base install. A web tier goes without torch.
+WEB_MODULES = ("celery", "flask", "gevent", "gunicorn", "orjson", "redis")
+WORKER_MODULES = ("celery", "orjson", "pydantic", "redis", "torch")
 
 
 class Failure(click.ClickException):
@@ -122,9 +123,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def need_server_extra(*more: str) -> None:
-    """Fail, with the cure, where only the base install is there."""
-    missing = [name for name in (*SERVER_MODULES, *more) if importlib.util.find_spec(name) is None]
+def need_server_extra(*modules: str) -> None:
+    """Fail, with the cure, where one of them is missing: only the base install is there."""
+    missing = [name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is None]
     if missing:
         raise Failure(
             f"this command needs the server part (missing: {', '.join(missing)}): "
@@ -144,7 +145,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
         return "; none is registered yet: start a worker with --tasks"
     # `steps` for `acme/steps` is the likeliest slip, and difflib finds those two unlike.
     close = [full for full in known if full.partition("/")[2] == name]
-    close = close or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = close or difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     if close:
         return f"; did you mean {' or '.join(close)}?"
     return f"; there are: {', '.join(sorted(known)[:20])}"

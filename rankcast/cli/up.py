@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from rankcast.cli.deployment import Deployment, Plan
-from rankcast.cli.options import address_options, check_open, need_server_extra, redis_option, tasks_option
+from rankcast.cli.options import (
+    WEB_MODULES,
+    WORKER_MODULES,
+    address_options,
+    check_open,
+    need_server_extra,
+    redis_option,
+    tasks_option,
+)
 from rankcast.cli.processes import WorkerOptions
 from rankcast.cli.web import listen
 from rankcast.cli.worker import slot_options
@@ -44,7 +52,7 @@ def up(
         raise click.UsageError(
             "--data is for the Redis that `up` brings along, not for the one at --redis-url"
         )
-    need_server_extra()
+    need_server_extra(*WEB_MODULES, *WORKER_MODULES)
     check_open(host, is_open=is_open)
     plan = Plan(
         sock=listen(host, port),

