@@ -28,8 +28,10 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, **options: 
     """A client for `redis://`, `rediss://` or `unix://`; connects at the first call, safe to share
     between threads, not across a fork.
 
-    The library's own retries are off: a retry that hides a restart of Redis hides lost events
-    (the caller must look first). `options` are redis-py's.
+    The library's own retries are off: a retry that hides a restart of Redis hides lost events (the
+    caller must look first). A restart between two calls is no error all the same: redis-py sees
+    that the idle connection was closed and opens another. Who must know compares `run_id`.
+    `options` are redis-py's.
     """
     return redis.Redis.from_url(
         url,

