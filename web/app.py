@@ -22,7 +22,7 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     """
     settings = settings or WebSettings.from_env()
     app = flask.Flask("rankcast", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # body.py says why
     app.url_map.strict_slashes = False
     services = make_services(settings)
     app.extensions[EXTENSION] = services

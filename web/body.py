@@ -5,13 +5,17 @@ from typing import Any
 
 import flask
 import orjson
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from rankcast.tasks.errors import Fault, InvalidInput, UnknownJob
 from rankcast.tasks.job import LOWEST_PRIORITY, JobOptions
 from rankcast.web.problems import BadRequest
+from rankcast.web.services import services
 
 #: Of any job id there ever was. Without a colon, so that no id can name another key in Redis.
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+#: Bounds times, so that sums in milliseconds stay exact in Redis' scripts.
+MAX_SECONDS = 10 * 366 * 24 * 3600
 _SUBMIT_FIELDS = frozenset({"task", "input", "options"})
 _SECONDS = ("start_timeout_s", "timeout_s", "ttl_s")
 _OPTIONS = frozenset({"priority", *_SECONDS})
@@ -21,8 +25,13 @@ def json_body() -> Any:
     """The body as JSON, whatever its content type says; {} where there is none.
 
     BadRequest for what is not JSON (NaN and Infinity are not, RFC 8259 section 6).
+    RequestEntityTooLarge over the limit.
     """
     text = flask.request.get_data(cache=False)
+    # A body without Content-Length is cut off by Werkzeug at its limit, in silence; create_app has
+    # set that one byte higher than ours.
+    if len(text) > services().settings.max_body_bytes:
+        raise RequestEntityTooLarge
     if not text.strip():
         return {}
     try:
@@ -76,10 +85,6 @@ def _option_faults(options: dict[str, Any]) -> list[Fault]:
         if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
             faults.append(Fault(f"$.options.{name}", "must be a number of seconds above 0, at most 10 years"))
     return faults
-
-
-#: Bounds times, so that sums in milliseconds stay exact in Redis' scripts.
-MAX_SECONDS = 10 * 366 * 24 * 3600
 
 
 def job_id_of(text: str) -> str:

@@ -23,6 +23,8 @@ graceful_timeout = 10
 keepalive = 5
 #: A process that does not even run its timer for so long is replaced.
 timeout = 60
+#: All gunicorns of a user would share one path in their home; signals do all we need.
+control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:

@@ -19,6 +19,7 @@ from rankcast.tasks.errors import (
     UnknownJob,
     UnknownTask,
 )
+from rankcast.web.services import services
 
 CONTENT_TYPE = "application/problem+json"
 #: Seconds after which it makes sense to try again; a restart of Redis and a free place in a queue
@@ -106,7 +107,7 @@ def from_http(error: HTTPException) -> flask.Response:
 
 
 def too_large(error: RequestEntityTooLarge) -> flask.Response:
-    limit = flask.current_app.config["MAX_CONTENT_LENGTH"]
+    limit = services().settings.max_body_bytes
     return problem(
         413,
         slug="content-too-large",

@@ -20,15 +20,13 @@ from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, GAP, RESET, Event, EventId
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web import sse
-from rankcast.web.feed import CHUNK_BYTES, Batch
+from rankcast.web.feed import Batch
 from rankcast.web.hub import Viewer
 
 #: What a client waits before it comes back after a break.
 RETRY_MS = 1000
 #: When a process ends, its viewers come back spread over this time.
 SPREAD_MS = 3000
-#: Events of a log page; the first page is small because an event may have megabytes.
-FIRST_PAGE, LARGEST_PAGE = 64, 512
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +55,6 @@ class Reader:
         self._rollbacks = self._feed.rollbacks
         self._keepalive_s = keepalive_s
         self._ends_with_process = ends_with_process
-        self._page = FIRST_PAGE
 
     def __iter__(self) -> Iterator[list[Batch] | None]:
         sent_at = time.monotonic()
@@ -108,13 +105,12 @@ class Reader:
         return [notice] if notice is not None else []
 
     def _from_log(self) -> list[Batch]:
-        events = self._log.read(self._feed.job_id, self._cursor, limit=self._page)
+        events = self._log.read(self._feed.job_id, self._cursor)
         if not events:
             self._feed.reached(self._cursor, is_log_end=True)
             return []
         page = Batch(events)
         self._feed.reached(page.last, is_log_end=False)
-        self._page = max(1, min(LARGEST_PAGE, len(events) * CHUNK_BYTES // page.size))
         if page.prev == self._cursor:
             return [page]
         return self._past_a_hole(page)

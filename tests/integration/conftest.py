@@ -1,0 +1,51 @@
+"""Web processes for the tests of this folder; a module that needs others starts its own."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import redis as redis_py
+from jobs import TASK
+from web_tier import WebTier, web_tier
+
+from rankcast.tasks.catalog import Catalog, TaskInfo
+from rankcast.tasks.settings import Settings
+
+STEPS = TaskInfo(
+    name=TASK,
+    description="Counts.",
+    world_size=2,
+    input_schema={
+        "type": "object",
+        "properties": {"prompt": {"type": "string"}, "steps": {"type": "integer", "minimum": 1}},
+        "required": ["prompt"],
+        "additionalProperties": False,
+    },
+)
+
+
+@pytest.fixture(scope="session")
+def webs(valkey_url: str) -> Iterator[tuple[WebTier, WebTier]]:
+    """Two web processes on one Redis, as behind a load balancer."""
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(web_tier(valkey_url)) for _ in range(2))
+        yield first, second
+
+
+@pytest.fixture
+def task(redis: redis_py.Redis, settings: Settings) -> TaskInfo:
+    """`acme/steps`, registered, with no worker that serves it."""
+    Catalog(redis, settings).register([STEPS])
+    return STEPS
+
+
+@pytest.fixture
+def web(webs: tuple[WebTier, WebTier], task: TaskInfo) -> str:
+    """The address of a web process with one task in its catalog."""
+    return webs[0].url
+
+
+@pytest.fixture
+def other_web(webs: tuple[WebTier, WebTier], task: TaskInfo) -> str:
+    """The address of another web process on the same Redis."""
+    return webs[1].url

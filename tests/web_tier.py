@@ -1,0 +1,158 @@
+"""A real web tier and real clients of it; `from web_tier import ...`."""
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+from helpers import wait_until
+
+KEEPALIVE_S = 0.2
+
+
+class WebTier:
+    """gunicorn with our configuration, as `rankcast web` starts it, on a port of its own."""
+
+    def __init__(self, redis_url: str, *, cwd: Path | None = None, **env: str) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        fd = self._listener.fileno()
+        settings = {
+            "RANKCAST_REDIS_URL": redis_url,
+            "RANKCAST_BROKER_URL": redis_url,
+            "RANKCAST_KEEPALIVE_S": str(KEEPALIVE_S),
+            **env,
+        }
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "gunicorn", "--bind", f"fd://{fd}"),
+                *("--config", "python:rankcast.web.gunicorn_conf", "rankcast.web.app:create_app()"),
+            ],
+            env={**os.environ, **settings},
+            cwd=cwd,
+            pass_fds=[fd],
+        )
+
+    def wait_until_ready(self) -> None:
+        # The socket listens already: this waits until somebody answers.
+        httpx.get(f"{self.url}/healthz", timeout=30).raise_for_status()
+
+    def stop(self) -> None:
+        self._listener.close()
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def web_tier(redis_url: str, **options: Any) -> Iterator[WebTier]:
+    web = WebTier(redis_url, **options)
+    try:
+        web.wait_until_ready()
+        yield web
+    finally:
+        web.stop()
+
+
+class Frame(NamedTuple):
+    """What stands between two blank lines of a stream; "" for a line that is not there."""
+
+    id: str
+    kind: str
+    data: str
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.data)
+
+
+def frames_of(raw: bytes) -> list[Frame]:
+    """The complete frames of a stream, read as the standard says, in a few lines of our own."""
+    blocks = raw.decode().split("\n\n")[:-1]
+    return [frame for block in blocks if (frame := _frame(block)) is not None]
+
+
+def _frame(block: str) -> Frame | None:
+    lines = [line.partition(": ") for line in block.split("\n") if not line.startswith(":")]
+    fields = {name: value for name, _, value in lines}
+    if "data" not in fields:
+        return None
+    return Frame(fields.get("id", ""), fields.get("event", ""), fields["data"])
+
+
+class Watch:
+    """A client of a stream, reading in a thread of its own until the stream ends or `leave`."""
+
+    def __init__(
+        self, url: str, path: str, *, post: Any = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        address = urlsplit(url)
+        self._connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+        body = None if post is None else orjson.dumps(post)
+        self._connection.request("GET" if post is None else "POST", path, body, dict(headers or {}))
+        self._socket = self._connection.sock
+        self._response = self._connection.getresponse()
+        self.status = self._response.status
+        self.headers = dict(self._response.headers)
+        #: As they arrived: one item a read.
+        self.chunks: list[bytes] = []
+        #: The stream ended in order, with the last chunk of HTTP's chunked coding.
+        self.is_complete = False
+        #: The connection was cut, or the server was silent for 30 s.
+        self.is_broken = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            while chunk := self._response.read1(1 << 20):
+                self.chunks.append(chunk)
+            self.is_complete = True
+        except (OSError, http.client.HTTPException):
+            self.is_broken = True
+
+    @property
+    def raw(self) -> bytes:
+        return b"".join(self.chunks)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return frames_of(self.raw)
+
+    @property
+    def ids(self) -> list[str]:
+        return [frame.id for frame in self.frames]
+
+    def results(self) -> list[Any]:
+        """The data of what the task streamed, without what else a stream carries."""
+        return [frame.json for frame in self.frames if frame.kind == ""]
+
+    def until(self, count: int) -> list[Frame]:
+        """Wait for so many frames."""
+        wait_until(lambda: len(self.frames) >= count, f"{count} frames, not only {self.raw!r}")
+        return self.frames
+
+    def to_end(self) -> list[Frame]:
+        """Wait until the server has ended the stream in order."""
+        wait_until(
+            lambda: self.is_complete or self.is_broken, f"an end of the stream after {self.raw[-500:]!r}"
+        )
+        assert self.is_complete, f"cut off after {self.raw[-500:]!r}"
+        self.leave()
+        return self.frames
+
+    def leave(self) -> None:
+        """Close the connection, as a client does that goes away."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._response.close()
+        self._connection.close()
