@@ -1,11 +1,13 @@
 """Jobs in every condition, as tests need them; `from jobs import ...`."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import redis
 
 from rankcast.tasks import keys
-from rankcast.tasks.event import EventId, decode_batch
+from rankcast.tasks.event import START, decode_batch
 from rankcast.tasks.eventlog import Appended, EventLog
 from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, Outcome, new_token
 from rankcast.tasks.keys import JobKeys
@@ -104,4 +106,17 @@ class Ear:
 
 def ids(log: EventLog, job_id: str) -> list[str]:
     """Every id of the log, in order."""
-    return [str(event.id) for event in log.read(job_id, EventId(0, 0), 100_000)]
+    return [str(event.id) for event in log.read(job_id, START, 100_000)]
+
+
+def states(event_log: EventLog, job_id: str) -> Iterator[dict[str, object]]:
+    """The data of the events that tell of the job's state, in order."""
+    for event in event_log.read(job_id, START):
+        if event.kind in ("state", "end"):
+            assert event.data is not None
+            yield json.loads(event.data)
+
+
+def now_ms(client: redis.Redis) -> int:
+    seconds, micros = client.time()
+    return int(seconds * 1000 + micros // 1000)
