@@ -4,6 +4,7 @@ It imports with the base install alone: no Redis, Celery, pydantic or torch.
 """
 
 from rankcast.client import Client, Event, Job
+from rankcast.distributed_worker import DistributedWorker
 from rankcast.errors import (
     ConnectionLost,
     EventTooLarge,
@@ -27,6 +28,7 @@ from rankcast.transport import LogLine
 __all__ = [
     "Client",
     "ConnectionLost",
+    "DistributedWorker",
     "Event",
     "EventTooLarge",
     "InvalidInput",

@@ -46,6 +46,10 @@ class BesideRedis:
             store=self._store, catalog=Catalog(self._redis, settings), app=make_app(settings)
         )
 
+    def close(self) -> None:
+        """End the connections."""
+        self._redis.close()
+
     def submit(self, task: str, input: dict[str, Any], options: JobOptions) -> Job:
         """Queue a job. UnknownTask, InvalidInput, QueueFull, StoreUnavailable."""
         return Job(self._submitter.submit(task, input, options).job_id, self)

@@ -29,6 +29,14 @@ ANSWER_S = 30.0
 #: The server sends a keepalive every 15 s: three of them missed means the line is dead.
 SILENCE_S = 45.0
 
+STREAM_HEADERS = {
+    "Accept": "text/event-stream",
+    # Compressed events would sit in some proxy's buffer until it is full.
+    "Accept-Encoding": "identity",
+    # An idle connection holds up a server that is about to go.
+    "Connection": "close",
+}
+
 
 class HttpTransport:
     """Talks to one server at `url`; may be shared by threads. `close()` ends its connections."""
@@ -117,8 +125,7 @@ class HttpTransport:
         request = self._http.build_request(
             "GET",
             f"/jobs/{quote(job_id, safe='')}/stream",
-            # Compressed events would sit in some proxy's buffer until it is full.
-            headers={"Accept": "text/event-stream", "Accept-Encoding": "identity", **headers},
+            headers={**STREAM_HEADERS, **headers},
             params=params,
             timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
         )
