@@ -1,0 +1,31 @@
+# `make demo` and `make test` are all that a newcomer needs; the first of them makes .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/digits/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+# mypy sees rankcast.tasks, .gpu_worker and .web only where they are installed; build/ goes first
+# because a module that was deleted would be installed out of it.
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --target build/check .
+	cd build/check && $(abspath $(BIN))/mypy -p rankcast --config-file ../../pyproject.toml
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/run.py
+
+# A stamp a kind of install: the second run does nothing until what it depends on has changed.
+$(VENV)/.demo: EXTRAS := server,demo
+$(VENV)/.test: EXTRAS := test
+$(VENV)/.demo $(VENV)/.test: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
