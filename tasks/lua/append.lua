@@ -8,7 +8,7 @@ local max_bytes, max_events = tonumber(ARGV[6]), tonumber(ARGV[7])
 local mark_bytes, mark_events = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local job = fields_of(id, {'state', 'fence', 'token', 'cancel', 'last', 'bytes', 'open_bytes', 'open_events'})
-if not job.state then return {'GONE'} end
+if not job.state or redis.call('EXISTS', events_key(id)) == 0 then return {'GONE'} end
 if job.state ~= 'running' or not owns(job, fence, token) then return {'FENCED'} end
 -- The claim wrote the first event of this fence, so `last` is of this fence.
 local last = tonumber(job.last:match('-(%d+)$'))

@@ -278,3 +278,12 @@ def test_nothing_that_is_done_to_a_forgotten_job_brings_it_back(redis, store, ev
     assert store.renew([claim]) == {claim.job_id: Renewal.LOST}
     assert event_log.read(claim.job_id, START) == []
     assert redis.keys(f"{JobKeys(claim.job_id).record}*") == []
+
+
+def test_an_append_never_makes_a_log(redis, store, event_log):
+    """A log that somebody deleted beside its record would begin anew, with a hole."""
+    claim = running(store)
+    redis.delete(JobKeys(claim.job_id).events)
+    with pytest.raises(UnknownJob):
+        append(event_log, claim, 2, "1")
+    assert not redis.exists(JobKeys(claim.job_id).events)

@@ -144,6 +144,17 @@ def test_a_token_whose_claim_was_taken_begins_anew(redis, store, sweep):
     sweep.run_once()
     second = claim_next(store, token="t")
     assert (second.attempt, second.fence > first.fence) == (2, True)
+    assert store.renew([first]) == {job_id: Renewal.LOST}
+
+
+def test_a_token_whose_job_another_claimed_gets_nothing_of_it(redis, store, sweep):
+    """What the token once got is the other's now."""
+    job_id = submit(store)
+    claim_next(store, token="t")
+    let_lease_run_out(redis, job_id)
+    sweep.run_once()
+    claim_next(store, token="another")
+    assert claim_next(store, token="t") is None
 
 
 def test_a_claim_tells_all_that_an_attempt_needs(store):
