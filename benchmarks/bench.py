@@ -16,7 +16,7 @@ from benchmarks.system import System
 #: fal pins older versions of what our own tools need, so it may live in an environment of its own.
 PEER_PYTHON = "RANKCAST_BENCH_PEER_PYTHON"
 PEER_VENV = ROOT / ".venv-bench" / "bin" / "python"
-HOW_TO_GET_FAL = "peer not installed: pip install -e .[bench]; see benchmarks/README.md"
+HOW_TO_GET_FAL = "peer not installed: pip install -e .[bench] into .venv-bench, see README.md"
 #: Ranks of all contenders compute on one thread each.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 

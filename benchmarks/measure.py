@@ -72,9 +72,14 @@ class Result:
     contender: Contender
     samples: list[Sample] = field(default_factory=list)
     missing: str | None = None
+    #: What it said when it raised or ended.
+    broken: str | None = None
 
     @property
     def fault(self) -> str | None:
+        """Why there is no number, in one line."""
+        if self.broken:
+            return self.broken.splitlines()[0]
         return next((sample.fault for sample in self.samples if sample.fault), None)
 
     def values(self, figure: Figure) -> list[float]:
@@ -97,15 +102,18 @@ def measure(row: Row, bench: "Bench", rounds: int | None = None) -> list[Result]
 
 
 def _take_turn(result: Result, bench: "Bench", is_warm_up: bool) -> None:
-    if result.missing:
+    if result.missing or result.broken:
         return
     try:
         sample = result.contender.measure(bench)
     except NotInstalled as error:
         result.missing = str(error)
-        return
-    if not is_warm_up:
-        result.samples.append(sample)
+    except RuntimeError as error:
+        # Its process is in an unknown state: no second try, and the other rows go on.
+        result.broken = str(error)
+    else:
+        if not is_warm_up:
+            result.samples.append(sample)
 
 
 def _rotated(results: Sequence[Result], number: int) -> Iterator[Result]:

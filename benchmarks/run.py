@@ -42,6 +42,8 @@ def main(keys: str | None, rounds: int | None, logs: Path | None) -> None:
             for row in wanted:
                 console.print(f"[dim]{row.title} …[/dim]")
                 measured.append(measure(row, bench, rounds))
+    for result in (result for results in measured for result in results if result.broken):
+        console.print(f"[red]{result.contender.name}[/red]\n{result.broken}", markup=True, highlight=False)
     print_table(measured, console)
     if keys is None:
         RESULTS.mkdir(exist_ok=True)

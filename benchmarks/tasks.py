@@ -1,6 +1,9 @@
-"""The task that the benchmarks run on Rankcast; peers/fal_worker.py is the same for fal.distributed."""
+"""The tasks that the benchmarks run on Rankcast; peers/fal_worker.py is the same for fal.distributed."""
 
 from typing import Any
+
+import torch
+import torch.distributed as dist
 
 from benchmarks.payload import play_burst, play_paced
 from rankcast import DistributedWorker, task
@@ -22,3 +25,16 @@ class Source(DistributedWorker):
 
     def _emit(self, event: dict[str, Any]) -> None:
         self.add_streaming_result(event, as_text_event=True)
+
+
+@task("bench/group", world_size=2)
+class Group(DistributedWorker):
+    """A group that proves itself before it is ready: every rank prints the sum of ones over the group."""
+
+    def setup(self) -> None:
+        total = torch.ones(1)
+        dist.all_reduce(total)
+        print(f"sum {total.item()}", flush=True)
+
+    def __call__(self) -> None:
+        """Never called: what is measured is the start."""
