@@ -1,0 +1,239 @@
+"""Step 6. Any value a model may produce, as one line of JSON.
+
+orjson does the plain ones at full speed and asks `_special` about the rest, by type, never by a
+class's name. torch, numpy, PIL and pydantic are looked up among the modules that are imported
+already: a value of theirs cannot exist otherwise. What has no JSON form is refused with its path.
+
+An object with bytes in it (`content_type`, `data`: null, `url`: a base64 data URL) has the form of
+fal's text events. Going in, such an object is plain data and is never decoded here.
+"""
+
+import base64
+import dataclasses
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from rankcast.tasks.errors import EventTooLarge, NotEncodable
+
+#: Hard limits of one event and of a job's output.
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+
+#: Quality of images under way and of the final one; PNG has none.
+EVENT_QUALITY, OUTPUT_QUALITY = 60, 95
+#: The modes that each format can store as they are; others become RGB, or RGBA if they have alpha.
+IMAGE_MODES = {
+    "jpeg": frozenset({"L", "RGB", "CMYK"}),
+    "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}),
+    "webp": frozenset({"RGB", "RGBA"}),
+}
+#: As deep as orjson goes.
+MAX_DEPTH = 254
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def encode(
+    value: Any,
+    image_format: str = "jpeg",
+    *,
+    quality: int = EVENT_QUALITY,
+    max_bytes: int = MAX_EVENT_BYTES,
+) -> bytes:
+    """`value` as one line of JSON, complete before this returns: later changes change nothing.
+
+    NotEncodable, with the path of the first value that has no JSON form. EventTooLarge past
+    `max_bytes`. ValueError for an image format other than jpeg, png or webp. NaN and infinities
+    become null; a tensor or array with no dimensions is the number in it.
+    """
+    if image_format not in IMAGE_MODES:
+        raise ValueError(f"image_format is one of {', '.join(IMAGE_MODES)}, not {image_format!r}")
+    special = _Special(image_format, quality, max_bytes)
+    try:
+        data = orjson.dumps(value, special, _OPTIONS)
+    except TypeError as error:
+        if isinstance(error.__cause__, EventTooLarge):
+            raise error.__cause__ from None
+        # orjson tells what, but not where.
+        raise _located(value, special, error) from error.__cause__
+    if len(data) > max_bytes:
+        raise _too_large(len(data), max_bytes)
+    return data
+
+
+class _Special:
+    """orjson's `default`: turns one value that it does not know into one that it does, or raises."""
+
+    def __init__(self, image_format: str, quality: int, max_bytes: int) -> None:
+        self._image_format = image_format
+        self._quality = quality
+        self._max_bytes = max_bytes
+
+    def __call__(self, value: Any) -> Any:
+        try:
+            return _converter_of(type(value))(self, value)
+        except (ValueError, OSError, RuntimeError) as error:
+            if isinstance(error, EventTooLarge):
+                raise
+            raise TypeError(f"{_name(type(value))} has no JSON form: {error}") from error
+
+    def object(self, content_type: str, data: bytes, **more: Any) -> dict[str, Any]:
+        """The form of everything that is bytes in the end."""
+        self.check_size(len(data))
+        url = f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
+        return {"content_type": content_type, **more, "data": None, "url": url}
+
+    def check_size(self, size: int) -> None:
+        """EventTooLarge before a large value is copied, and not after."""
+        if size * 4 // 3 > self._max_bytes:
+            raise _too_large(size * 4 // 3, self._max_bytes)
+
+    def bytes(self, value: Any) -> Any:
+        self.check_size(len(value))
+        return self.object("application/octet-stream", bytes(value), size=len(value))
+
+    def image(self, value: Any) -> Any:
+        stored = _storable(value, self._image_format)
+        buffer = io.BytesIO()
+        options = {} if self._image_format == "png" else {"quality": self._quality}
+        stored.save(buffer, format=self._image_format.upper(), **options)
+        return self.object(
+            f"image/{self._image_format}", buffer.getvalue(), width=value.width, height=value.height
+        )
+
+    def tensor(self, value: Any) -> Any:
+        """The values as `numpy.save` writes them. What numpy has no type for (bfloat16, float8) goes
+        as float32, which holds it exactly; `dtype` is the tensor's own."""
+        if value.ndim == 0:
+            return value.item()
+        self.check_size(value.numel() * value.element_size())
+        torch = sys.modules["torch"]
+        dense = value.detach().to("cpu")
+        if dense.layout is not torch.strided:
+            dense = dense.to_dense()
+        dense = dense.resolve_conj().resolve_neg()
+        try:
+            array = dense.numpy()
+        except TypeError:
+            array = dense.to(torch.float32).numpy()
+        return self._saved("application/tensor", array, str(value.dtype))
+
+    def array(self, value: Any) -> Any:
+        if value.ndim == 0:
+            return value.item()
+        self.check_size(value.nbytes)
+        return self._saved("application/ndarray", value, str(value.dtype))
+
+    def _saved(self, content_type: str, array: Any, dtype: str) -> Any:
+        buffer = io.BytesIO()
+        sys.modules["numpy"].save(buffer, array, allow_pickle=False)
+        return self.object(content_type, buffer.getvalue(), shape=list(array.shape), dtype=dtype)
+
+    def number(self, value: Any) -> Any:
+        plain = value.item()
+        # A long double's item is itself.
+        return float(plain) if type(plain) is type(value) else plain
+
+
+@lru_cache(1024)
+def _converter_of(cls: type) -> Callable[[_Special, Any], Any]:
+    """What to do with values of a type. TypeError if there is nothing to be done."""
+    for special, convert in (
+        (_types("numpy", "generic"), _Special.number),
+        (_types("numpy", "ndarray"), _Special.array),
+        (_types("torch", "Tensor"), _Special.tensor),
+        (_types("PIL.Image", "Image"), _Special.image),
+        (_types("pydantic", "BaseModel"), lambda _, value: value.model_dump()),
+        ((bytes, bytearray, memoryview), _Special.bytes),
+        ((tuple,), lambda _, value: list(value)),
+        ((float,), lambda _, value: float(value)),
+        ((os.PathLike,), lambda _, value: os.fsdecode(value)),
+        ((Mapping,), lambda _, value: dict(value)),
+    ):
+        if issubclass(cls, special):
+            return convert
+    if dataclasses.is_dataclass(cls):
+        names = [field.name for field in dataclasses.fields(cls)]
+        return lambda _, value: {name: getattr(value, name) for name in names}
+    raise TypeError(f"{_name(cls)} has no JSON form")
+
+
+def _types(module: str, *names: str) -> tuple[type, ...]:
+    """Types of a module that is imported already; none of it otherwise."""
+    found = sys.modules.get(module)
+    types = tuple(getattr(found, name, None) for name in names)
+    return tuple(t for t in types if isinstance(t, type)) if None not in types else ()
+
+
+def _storable(image: Any, image_format: str) -> Any:
+    """The image in a mode that its format can store. JPEG has no alpha: it goes on white."""
+    has_alpha = image.has_transparency_data
+    modes = IMAGE_MODES[image_format]
+    if image.mode in modes and not (has_alpha and image_format == "jpeg"):
+        return image
+    if not has_alpha:
+        return image.convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    seen = image.convert("RGBA")
+    if "RGBA" in modes:
+        return seen
+    white = sys.modules["PIL.Image"].new("RGBA", image.size, "white")
+    white.alpha_composite(seen)
+    return white.convert("RGB")
+
+
+def _located(value: Any, special: _Special, error: TypeError) -> NotEncodable:
+    """Walk the value as the encoder does, to the place that stopped it."""
+    return _first_fault(value, special, "$", ()) or NotEncodable("$", str(error))
+
+
+def _first_fault(value: Any, special: _Special, path: str, above: tuple[int, ...]) -> NotEncodable | None:
+    if id(value) in above:
+        return NotEncodable(path, "it contains itself")
+    if len(above) >= MAX_DEPTH:
+        return NotEncodable(path, f"it lies more than {MAX_DEPTH} levels deep")
+    above = (*above, id(value))
+    try:
+        parts = _parts(value, special, path)
+    except TypeError as error:
+        return NotEncodable(path, str(error))
+    faults = (_first_fault(part, special, part_path, above) for part_path, part in parts)
+    return next((fault for fault in faults if fault), None)
+
+
+def _parts(value: Any, special: _Special, path: str) -> list[tuple[str, Any]]:
+    """What a value holds, each with its path. TypeError if it cannot be encoded."""
+    if isinstance(value, dict):
+        for key in value:
+            # Also a key with half a surrogate pair.
+            if not isinstance(key, str):
+                raise TypeError(f"its key {key!r} is no text")
+            orjson.dumps(key)
+        return [(f"{path}.{key}", part) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [(f"{path}[{index}]", part) for index, part in enumerate(value)]
+    try:
+        orjson.dumps(value, option=_OPTIONS)
+    except TypeError as error:
+        if str(error).startswith("Type is not JSON serializable"):
+            return [(path, special(value))]
+        raise
+    return []
+
+
+def _name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _too_large(size: int, max_bytes: int) -> EventTooLarge:
+    return EventTooLarge(
+        f"{size} bytes of JSON are more than the {max_bytes} that one event may have; "
+        "send it in parts, smaller, or less often"
+    )
