@@ -1,0 +1,249 @@
+"""Step 6. `DistributedWorker`: the class that users derive from, one instance in each rank.
+
+Knows neither torch nor redis: the rank that it lives in hands it a device and a Runtime (rank.py).
+So users' classes import, and can be called in a plain test, where nothing but Rankcast's client is
+installed. The names and their meaning are those of fal.distributed.DistributedWorker.
+"""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+#: Which call the running code belongs to. Tasks that a call started carry it on, also past its end.
+_CALL: contextvars.ContextVar[int] = contextvars.ContextVar("rankcast_call")
+#: What code that no call started belongs to: whatever runs.
+_ANY = 0
+
+
+class Runtime(Protocol):
+    """What a rank does for its worker."""
+
+    def cast(self, result: Any, image_format: str) -> None:
+        """Send an event of the running job."""
+
+    def vote(self, flag: bool) -> bool:
+        """Whether any rank says True; every rank must ask."""
+
+    def use_device(self) -> None:
+        """Make the rank's device that of the calling thread."""
+
+
+class Alone:
+    """The Runtime of a worker that no rank holds, as in a test: events go nowhere, votes are one's own."""
+
+    def cast(self, result: Any, image_format: str) -> None:
+        pass
+
+    def vote(self, flag: bool) -> bool:
+        return flag
+
+    def use_device(self) -> None:
+        pass
+
+
+class DistributedWorker:
+    """Derive from this, put `@task` on it, write `setup` and `__call__`.
+
+    `setup`, `__call__` and `teardown` may be plain or `async def`: plain ones run in the rank's main
+    thread, the others on the worker's own event loop. torch.distributed is initialised before
+    `setup`, and the rank's GPU is the current one in every thread that runs your code.
+
+    `Steps()` outside a rank works, with rank 0 of 1 on the CPU: call `initialize()`, then call it;
+    what it streams goes nowhere.
+    """
+
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        #: A torch.device in a rank: `cuda:N`, or the CPU.
+        self.device: Any = "cpu"
+        #: The job that runs, and which try at it this is, from 1. None and 0 between jobs.
+        self.job_id: str | None = None
+        self.attempt = 0
+        self.running = False
+        self._runtime: Runtime = Alone()
+        self._call = _ANY
+        self._is_in_call = False
+        self._cancelled = threading.Event()
+        self._has_told_silence = False
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    # For users to write
+
+    def setup(self, **kwargs: Any) -> Any:
+        """Load what every call needs. Once per group, on every rank."""
+
+    def __call__(self, **kwargs: Any) -> Any:
+        """One job, on every rank; what rank 0 returns is the output."""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+
+    def teardown(self) -> Any:
+        """Let go. Called when a group ends in good order; a killed one has no time for it."""
+
+    # For users to call
+
+    def add_streaming_result(
+        self, result: Any, image_format: str = "jpeg", as_text_event: bool = False
+    ) -> None:
+        """Cast one event to everybody who watches the job. From any thread; rank 0 casts, others don't.
+
+        `result` is encoded now, so changing it later changes nothing. `image_format` is jpeg, png
+        or webp. `as_text_event` is fal's; both values give the same JSON event. Returns at once,
+        unless 64 MiB of events are waiting for Redis.
+
+        NotEncodable, with the path of the value; EventTooLarge; StaleAttempt when the job went to
+        another worker; RuntimeError from a task whose own job is over.
+        """
+        if self.rank != 0:
+            self._say_once(f"add_streaming_result does nothing on rank {self.rank}: rank 0 casts")
+            return
+        if _CALL.get(_ANY) not in (_ANY, self._call):
+            raise RuntimeError("the job that this task belongs to is over")
+        if not self._is_in_call and not isinstance(self._runtime, Alone):
+            self._say_once("add_streaming_result does nothing while no job runs")
+            return
+        self._runtime.cast(result, image_format)
+
+    def add_streaming_error(self, error: BaseException) -> None:
+        """Cast `{"error": message}`. The job goes on; raise to end it."""
+        self.add_streaming_result({"error": str(error)})
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked to cancel the job, as far as this rank knows: ranks may differ for
+        a moment. Where they must not, ask `should_stop`."""
+        return self._cancelled.is_set()
+
+    def should_stop(self) -> bool:
+        """Whether to stop, with the same answer on all ranks: True once any of them was cancelled.
+
+        A collective: every rank must call it, as often and in the same order as the others.
+        """
+        return self._runtime.vote(self.cancelled)
+
+    def rank_print(self, msg: Any, debug: bool = False) -> None:
+        """Print a line with this rank's number; the job's log has it."""
+        print(f"{'[debug] ' if debug else ''}[rank {self.rank}] {msg}", flush=True)
+
+    def submit(self, coro: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the worker's event loop, from any thread."""
+        return asyncio.run_coroutine_threadsafe(coro, self.loop)
+
+    def run_in_worker(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `func` on the worker's event loop if it is `async def`, else in the loop's threads."""
+        if inspect.iscoroutinefunction(func):
+            return self.submit(func(*args, **kwargs))
+        bound = functools.partial(contextvars.copy_context().run, func, *args, **kwargs)
+        return self.submit(_in_thread(bound))
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The worker's own event loop; it starts, in a daemon thread, when it is first asked for."""
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._loop.set_default_executor(
+                    ThreadPoolExecutor(thread_name_prefix="rankcast-user", initializer=self._use_device)
+                )
+                self._thread = threading.Thread(target=self._run_loop, name="rankcast-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread of `loop`; None until that is used."""
+        return self._thread
+
+    def initialize(self, **kwargs: Any) -> None:
+        """Run `setup` and wait for it."""
+        self._use_device()
+        self._invoke(self.setup, **kwargs)
+        self.running = True
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Run `teardown`, end the event loop and wait for its thread, at most `timeout` seconds.
+        Does nothing the second time."""
+        if self.running:
+            self.running = False
+            self._invoke(self.teardown)
+        with self._starting:
+            loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(timeout)
+
+    # For the rank
+
+    def _bind(self, runtime: Runtime, device: Any) -> None:
+        self._runtime = runtime
+        self.device = device
+
+    def _begin(self, job_id: str, attempt: int) -> None:
+        self.job_id, self.attempt = job_id, attempt
+        self._call += 1
+        self._cancelled.clear()
+        self._is_in_call = True
+        _CALL.set(self._call)
+
+    def _end(self) -> None:
+        # The number goes on here too: what the call left behind is no part of the next one.
+        self._call += 1
+        self._is_in_call = False
+        self.job_id, self.attempt = None, 0
+        _CALL.set(_ANY)
+
+    def _cancel(self, job_id: str) -> None:
+        if job_id == self.job_id:
+            self._cancelled.set()
+
+    def _invoke(self, method: Callable[..., Any], /, **kwargs: Any) -> Any:
+        """Call a user's method where it belongs, wait, and return or raise what it did."""
+        result = method(**kwargs)
+        if not inspect.isawaitable(result):
+            return result
+        outcome, error = self.submit(_caught(result)).result()
+        if error is not None:
+            raise error
+        return outcome
+
+    def _use_device(self) -> None:
+        self._runtime.use_device()
+
+    def _run_loop(self) -> None:
+        self._use_device()
+        loop = self._loop
+        assert loop is not None
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    def _say_once(self, line: str) -> None:
+        if not self._has_told_silence:
+            self._has_told_silence = True
+            print(f"rankcast: {line}", file=sys.stderr, flush=True)
+
+
+async def _in_thread(func: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, func)
+
+
+async def _caught(awaitable: Any) -> tuple[Any, BaseException | None]:
+    """The result or the error. SystemExit, raised in a task, would end the loop and leave the
+    caller waiting."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
