@@ -1,0 +1,266 @@
+"""Step 6. Rank 0's way to the event log: a bounded buffer, and one thread that empties it.
+
+Between claim and finish this is the only thing that numbers the job's events: the claim wrote 1,
+`begin` takes 2 for the `state` event, user code gets the rest. What the log has taken is kept for a
+while: Redis may restart without its last seconds, the log then says that it is behind, and is told
+again. Redis being away blocks nobody until the buffer is full; then it blocks the caller, because
+nothing is dropped.
+"""
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.payload import encode
+from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
+from rankcast.tasks.event import RESULT, STATE
+from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
+from rankcast.tasks.state import JobState
+
+MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+#: Redis may forget about two seconds when it is killed (reference/protocol.md, F3, F5).
+KEEP_S = 5.0
+#: Between two tries to reach Redis.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
+#: What of an event is the job's progress, if it has one of the first two.
+PROGRESS_FIELDS = ("progress", "step", "total", "message")
+MAX_PROGRESS_TEXT = 200
+
+
+class Log(Protocol):
+    """Where events go: tasks.eventlog.EventLog."""
+
+    def append(
+        self,
+        *,
+        job_id: str,
+        fence: int,
+        token: str,
+        first: int,
+        events: Sequence[tuple[str, bytes]],
+        progress: bytes | None = None,
+    ) -> Appended: ...
+
+
+class _Batch(NamedTuple):
+    call: Call
+    first: int
+    events: list[tuple[str, bytes]]
+    progress: bytes | None
+
+
+class Publisher:
+    """Sends one job's events after the other's. `put` from any thread; the rest from one."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        on_cancel: Callable[[str], None] = lambda job_id: None,
+        max_bytes: int = MAX_BUFFERED_BYTES,
+        keep_s: float = KEEP_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._on_cancel = on_cancel
+        self._max_bytes = max_bytes
+        self._keep_s = keep_s
+        self._clock = clock
+        lock = threading.Lock()
+        #: Something to send, or to stop for.
+        self._work = threading.Condition(lock)
+        #: Something was taken by the log, or everything is lost.
+        self._taken = threading.Condition(lock)
+        self._closed = threading.Event()
+        self._forget()
+        self._thread = threading.Thread(target=self._send_all, name="rankcast-publisher", daemon=True)
+        self._thread.start()
+
+    def _forget(self) -> None:
+        self._call: Call | None = None
+        self._lost: Exception | None = None
+        self._progress: bytes | None = None
+        #: Not in the log yet, from event `_acked + 1`.
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting_bytes = 0
+        self._acked = 1
+        #: In the log, up to event `_acked`, each with the time when it was taken.
+        self._kept: deque[tuple[float, tuple[str, bytes]]] = deque()
+        self._kept_bytes = 0
+
+    def begin(self, call: Call) -> None:
+        """Publish for this call from now on, and tell that it runs."""
+        running = encode({"state": JobState.RUNNING.value, "attempt": call.attempt})
+        with self._work:
+            self._forget()
+            self._call = call
+        self.put(running, kind=STATE)
+
+    def put(self, data: bytes, progress: bytes | None = None, *, kind: str = RESULT) -> None:
+        """Give the event the next number and send it soon; blocks while the buffer is full.
+
+        StaleAttempt once the job belongs to somebody else.
+        """
+        with self._work:
+            if self._waiting and self._waiting_bytes + len(data) > self._max_bytes:
+                self._wait_for_room(len(data))
+            if self._lost is not None:
+                raise _as_told(self._lost)
+            if self._call is None:
+                raise RuntimeError("no job runs")
+            self._waiting.append((kind, data))
+            self._waiting_bytes += len(data)
+            if progress is not None:
+                self._progress = progress
+            self._work.notify()
+
+    def flush(self) -> int:
+        """Wait until the log has every event; the number of the last. StaleAttempt as for `put`."""
+        with self._work:
+            self._taken.wait_for(lambda: not self._waiting or self._lost)
+            if self._lost is not None:
+                raise _as_told(self._lost)
+            return self._acked
+
+    def end(self) -> None:
+        """Let go of the job; what is still in the buffer is dropped."""
+        with self._work:
+            self._forget()
+            self._taken.notify_all()
+
+    def close(self) -> None:
+        """End the thread. What is in the buffer is dropped."""
+        self._closed.set()
+        with self._work:
+            self._work.notify_all()
+        self._thread.join()
+
+    def _wait_for_room(self, size: int) -> None:
+        waiting = self._waiting_bytes // (1024 * 1024)
+        print(
+            f"rankcast: {waiting} MiB of events wait for Redis; add_streaming_result blocks meanwhile",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._taken.wait_for(
+            lambda: not self._waiting or self._waiting_bytes + size <= self._max_bytes or self._lost
+        )
+
+    # The sending thread
+
+    def _send_all(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while (batch := self._next_batch()) is not None:
+            try:
+                self._send(batch)
+                pause_s = FIRST_PAUSE_S
+            except StoreUnavailable:
+                self._closed.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            except Exception as error:
+                # StaleAttempt, UnknownJob, and what nobody thought of: the caller must hear of it.
+                self._lose(batch.call, error)
+
+    def _next_batch(self) -> _Batch | None:
+        """Wait for something to send; None when closed."""
+        with self._work:
+            self._work.wait_for(self._has_work)
+            if self._closed.is_set() or self._call is None:
+                return None
+            events: list[tuple[str, bytes]] = []
+            size = 0
+            for event in self._waiting:
+                size += len(event[1])
+                if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
+                    break
+                events.append(event)
+            return _Batch(self._call, self._acked + 1, events, self._progress)
+
+    def _has_work(self) -> bool:
+        return self._closed.is_set() or bool(self._waiting and self._lost is None)
+
+    def _send(self, batch: _Batch) -> None:
+        call = batch.call
+        try:
+            told = self._log.append(
+                job_id=call.job_id,
+                fence=call.fence,
+                token=call.token,
+                first=batch.first,
+                events=batch.events,
+                progress=batch.progress,
+            )
+        except Behind as behind:
+            self._go_back(call, behind)
+            return
+        self._acknowledge(batch, told.last)
+        if told.is_cancel_requested:
+            self._on_cancel(call.job_id)
+
+    def _acknowledge(self, batch: _Batch, last: int) -> None:
+        with self._work:
+            if self._call is not batch.call:
+                return
+            now = self._clock()
+            while self._acked < last and self._waiting:
+                event = self._waiting.popleft()
+                self._waiting_bytes -= len(event[1])
+                self._kept.append((now, event))
+                self._kept_bytes += len(event[1])
+                self._acked += 1
+            if self._progress is batch.progress:
+                self._progress = None
+            self._let_go(now)
+            self._taken.notify_all()
+
+    def _let_go(self, now: float) -> None:
+        """Drop kept events that no restart can take from the log any more, or that need the room."""
+        while self._kept and (
+            self._kept[0][0] < now - self._keep_s or self._kept_bytes + self._waiting_bytes > self._max_bytes
+        ):
+            self._kept_bytes -= len(self._kept.popleft()[1][1])
+
+    def _go_back(self, call: Call, behind: Behind) -> None:
+        """The log lost events that it had taken: they wait again."""
+        with self._work:
+            if self._call is not call:
+                return
+            if not 0 < self._acked - behind.last <= len(self._kept):
+                raise behind
+            while self._acked > behind.last:
+                _, event = self._kept.pop()
+                self._kept_bytes -= len(event[1])
+                self._waiting.appendleft(event)
+                self._waiting_bytes += len(event[1])
+                self._acked -= 1
+
+    def _lose(self, call: Call, error: Exception) -> None:
+        with self._work:
+            if self._call is call:
+                self._lost = error
+                self._taken.notify_all()
+
+
+def progress_of(result: Any) -> bytes | None:
+    """The part of an event that is the job's progress, as JSON; None when it has none."""
+    if not isinstance(result, dict) or not ("progress" in result or "step" in result):
+        return None
+    found = {
+        name: value
+        for name in PROGRESS_FIELDS
+        if isinstance(value := result.get(name), int | float | str)
+        and not (isinstance(value, str) and len(value) > MAX_PROGRESS_TEXT)
+    }
+    return encode(found) if found else None
+
+
+def _as_told(error: Exception) -> Exception:
+    if isinstance(error, StaleAttempt):
+        return StaleAttempt(str(error))
+    if isinstance(error, UnknownJob | Behind):
+        return StaleAttempt(f"the job's log cannot be continued: {error}")
+    return error
