@@ -48,7 +48,7 @@ class Birth:
         for fd in fds:
             os.set_inheritable(fd, True)
         code = (
-            f"import sys; sys.path[:] = {list(self.sys_path or ())!r}; "
-            f"from {self.module} import main; raise SystemExit(main({fds!r}))"
+            f"import os, sys; sys.path[:] = {list(self.sys_path or ())!r}; "
+            f"from {self.module} import main; os._exit(main({fds!r}))"
         )
         os.execv(sys.executable, [sys.executable, "-P", "-c", code])

@@ -14,6 +14,10 @@ job sends can become code.
       Cancel                           ─────▶
                                        ◀─────  Done | Failed
       Shutdown, or EOF                 ─────▶  teardown(), exit
+
+    parent                                    a child that describes the tasks
+      Describe                         ─────▶
+                                       ◀─────  Described, exit
 """
 
 from dataclasses import asdict, dataclass
@@ -115,10 +119,14 @@ class CancelSeen(Message):
 
 @dataclass(frozen=True, slots=True)
 class Done(Message):
-    """`__call__` returned. From rank 0: the output as JSON text, and the last event number in the log."""
+    """`__call__` returned. From rank 0: the output as JSON text, and the last event number in the log.
+
+    `collectives` as in Failed.
+    """
 
     output: str | None = None
     final_seq: int = 0
+    collectives: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,30 @@ class Failed(Message):
     is_secondary: bool = False
     collectives: int | None = None
     final_seq: int = 0
+
+
+# To and from a child that describes
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(Message):
+    """Which tasks are in these files and modules?"""
+
+    specs: list[str]
+    counts_devices: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Described(Message):
+    """`tasks`: fields of forkserver.TaskDescription; `faults`: of load.NotLoadable.
+
+    `unforkable`: spec -> why the forkserver cannot fork what its import left behind.
+    """
+
+    tasks: list[dict[str, Any]]
+    faults: list[dict[str, Any]]
+    unforkable: dict[str, str]
+    device_count: int
 
 
 def encode(message: Message) -> bytes:

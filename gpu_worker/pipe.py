@@ -19,7 +19,7 @@ def frame(message: Message) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-class ParentEnd:
+class NonBlockingEnd:
     """The parent's end. Only the thread that supervises the group touches it."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -59,9 +59,9 @@ class ParentEnd:
         """
         is_closed = False
         try:
-            data = self._sock.recv(_READ_BYTES)
-            self._inbox += data
-            is_closed = not data
+            while data := self._sock.recv(_READ_BYTES):
+                self._inbox += data
+            is_closed = True
         except BlockingIOError:
             pass
         except OSError:
@@ -85,11 +85,11 @@ class ParentEnd:
         self._sock.close()
 
 
-class RankEnd:
+class BlockingEnd:
     """The rank's end: one thread receives, any thread sends."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(True)
+    def __init__(self, sock: socket.socket, timeout_s: float | None = None) -> None:
+        sock.settimeout(timeout_s)
         self._sock = sock
         self._reader = sock.makefile("rb", buffering=_READ_BYTES)
         self._sending = threading.Lock()
@@ -101,7 +101,7 @@ class RankEnd:
             self._sock.sendall(framed)
 
     def receive(self) -> Message | None:
-        """Wait for the next message; None when the parent is gone."""
+        """Wait for the next message; None when the other side is gone or the time is over."""
         head = self._read(_LENGTH.size)
         body = self._read(*_LENGTH.unpack(head)) if head else None
         return decode(body) if body is not None else None
