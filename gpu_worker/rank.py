@@ -1,0 +1,267 @@
+"""Step 6. One rank: joins its group, runs `setup` once, then one call after the other.
+
+Runs in its own process (birth.py). The main thread waits for calls and runs users' code; one thread
+reads the parent's pipe, and one says, while a call runs, that the interpreter does. Between calls a
+rank waits on its pipe, never inside a collective.
+"""
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from rankcast.gpu_worker import failure, output
+from rankcast.gpu_worker.distributed_worker import DistributedWorker
+from rankcast.gpu_worker.load import NotLoadable, TaskClass, is_imported, load
+from rankcast.gpu_worker.messages import (
+    Call,
+    Cancel,
+    CancelSeen,
+    Done,
+    Heartbeat,
+    Message,
+    Ready,
+    Rendezvous,
+    Start,
+    StorePort,
+)
+from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, encode
+from rankcast.gpu_worker.pipe import BlockingEnd
+from rankcast.gpu_worker.publisher import Publisher, progress_of
+from rankcast.tasks.connect import connect
+from rankcast.tasks.errors import StaleAttempt
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.settings import Settings
+
+HEARTBEAT_S = 1.0
+#: How long torch.distributed waits for a peer. The parent sees more, and gives up long before.
+PEER_TIMEOUT = timedelta(days=1)
+#: For the GPU to finish what a failed call has left on it.
+DEVICE_TIMEOUT_S = 2.0
+
+
+def main(fds: tuple[int, ...]) -> int:
+    """Be the rank whose Start comes over `fds[0]`; stdout and stderr go to the other two.
+
+    The exit code: 0 after Shutdown, 1 when it could not start.
+    """
+    pipe_fd, stdout_fd, stderr_fd = fds
+    output.take_over(stdout_fd, stderr_fd)
+    pipe = BlockingEnd(socket.socket(fileno=pipe_fd))
+    start = pipe.receive()
+    if not isinstance(start, Start):
+        return 1
+    code = Rank(start, pipe).live()
+    output.flush()
+    return code
+
+
+class Rank:
+    """The life of one rank."""
+
+    def __init__(self, start: Start, pipe: BlockingEnd) -> None:
+        self._start = start
+        self._pipe = pipe
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._is_calling = threading.Event()
+        self._worker: DistributedWorker | None = None
+        self._votes: dist.ProcessGroup | None = None
+        self._publisher: Publisher | None = None
+        self._device = torch.device("cpu") if start.device is None else torch.device("cuda", start.device)
+
+    def live(self) -> int:
+        for work in (self._read_pipe, self._tell_heartbeats):
+            threading.Thread(target=work, name=f"rankcast-{work.__name__}", daemon=True).start()
+        try:
+            is_preloaded = is_imported(self._start.spec)
+            task = self._prepare()
+        except BaseException as error:
+            output.flush()
+            self._pipe.send(failure.told(error))
+            return 1
+        output.flush()
+        self._pipe.send(Ready(os.getpid(), is_preloaded))
+        while isinstance(call := self._inbox.get(), Call):
+            self._answer(task, call)
+        self._leave()
+        return 0
+
+    def _prepare(self) -> TaskClass:
+        self._join()
+        task = _find(self._start)
+        self._worker = task.cls(self._start.rank, self._start.world_size)
+        self._worker._bind(self, self._device)
+        if self._start.rank == 0:
+            self._publisher = self._open_publisher()
+        self._worker.initialize()
+        return task
+
+    def _join(self) -> None:
+        """Meet the other ranks. Rank 0's store listens where the kernel chose, so no two groups of a
+        host can meet by mistake."""
+        start = self._start
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or start.threads))
+        self.use_device()
+        if sys.platform == "linux":
+            # A group never leaves its host.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        is_first = start.rank == 0
+        port = 0
+        if not is_first:
+            rendezvous = self._inbox.get()
+            assert isinstance(rendezvous, Rendezvous)
+            port = rendezvous.port
+        store = dist.TCPStore(
+            "127.0.0.1", port, start.world_size, is_first, timeout=PEER_TIMEOUT, wait_for_workers=False
+        )
+        if is_first:
+            self._pipe.send(StorePort(store.port))
+        os.environ |= {
+            "RANK": str(start.rank),
+            "LOCAL_RANK": str(start.rank),
+            "WORLD_SIZE": str(start.world_size),
+            "LOCAL_WORLD_SIZE": str(start.world_size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+        }
+        dist.init_process_group(
+            start.backend,
+            store=store,
+            rank=start.rank,
+            world_size=start.world_size,
+            timeout=PEER_TIMEOUT,
+            device_id=self._device if start.backend == "nccl" else None,
+        )
+        if start.world_size > 1:
+            self._votes = dist.new_group(backend="gloo", timeout=PEER_TIMEOUT)
+
+    def _open_publisher(self) -> Publisher:
+        settings = Settings(**self._start.settings)
+        log = EventLog(connect(settings.redis_url), settings)
+        return Publisher(log, on_cancel=lambda job_id: self._pipe.send(CancelSeen(job_id)))
+
+    # Calls
+
+    def _answer(self, task: TaskClass, call: Call) -> None:
+        """Run one call and tell its end; every print of it is on its way before that."""
+        worker, publisher = self._worker, self._publisher
+        assert worker is not None
+        worker._begin(call.job_id, call.attempt)
+        self._is_calling.set()
+        final_seq = 0
+        try:
+            if publisher:
+                publisher.begin(call)
+            arguments = task.arguments_of(call.input)
+            result = worker._invoke(worker, **arguments)
+            encoded = _encode_output(result, arguments) if publisher else None
+            final_seq = publisher.flush() if publisher else 0
+            answer: Message = Done(encoded, final_seq, _collectives())
+        except BaseException as error:
+            answer = self._told(error)
+        self._is_calling.clear()
+        worker._end()
+        if publisher:
+            publisher.end()
+        output.flush()
+        self._pipe.send(answer)
+
+    def _told(self, error: BaseException) -> Message:
+        final_seq = 0
+        if self._publisher and not isinstance(error, StaleAttempt):
+            try:
+                final_seq = self._publisher.flush()
+            except Exception as lost:
+                error = lost
+        return failure.told(error, collectives=self._collectives_if_sound(), final_seq=final_seq)
+
+    def _collectives_if_sound(self) -> int | None:
+        """The count, if the GPU finishes what it was given: an error there, or a kernel that waits
+        for a peer, would be the next call's."""
+        if self._device.type == "cuda":
+            is_sound = threading.Event()
+
+            def synchronize() -> None:
+                torch.cuda.synchronize(self._device)
+                is_sound.set()
+
+            # In a thread, because it may never return.
+            thread = threading.Thread(target=synchronize, daemon=True)
+            thread.start()
+            thread.join(DEVICE_TIMEOUT_S)
+            if not is_sound.is_set():
+                return None
+        return _collectives()
+
+    def _leave(self) -> None:
+        assert self._worker is not None
+        self._worker.shutdown(timeout=1.0)
+        if self._publisher:
+            self._publisher.close()
+        dist.destroy_process_group()
+
+    # The worker's Runtime
+
+    def cast(self, result: Any, image_format: str) -> None:
+        assert self._publisher is not None
+        self._publisher.put(encode(result, image_format), progress_of(result))
+
+    def vote(self, flag: bool) -> bool:
+        if self._votes is None:
+            return flag
+        ballot = torch.tensor(int(flag))
+        dist.all_reduce(ballot, op=dist.ReduceOp.MAX, group=self._votes)
+        return bool(ballot)
+
+    def use_device(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+
+    # Threads
+
+    def _read_pipe(self) -> None:
+        while (message := self._pipe.receive()) is not None:
+            if isinstance(message, Cancel):
+                if self._worker is not None:
+                    self._worker._cancel(message.job_id)
+            else:
+                self._inbox.put(message)
+        # The worker is gone. So is everything that this rank started, and the rank itself.
+        os.killpg(0, signal.SIGKILL)
+
+    def _tell_heartbeats(self) -> None:
+        pause = threading.Event()
+        while self._is_calling.wait():
+            self._pipe.send(Heartbeat())
+            pause.wait(HEARTBEAT_S)
+
+
+def _find(start: Start) -> TaskClass:
+    for task in load(start.spec):
+        if task.declaration.name == start.task:
+            return task
+    raise NotLoadable(start.spec, f"it declares no task {start.task!r} any more")
+
+
+def _encode_output(result: Any, arguments: dict[str, Any]) -> str:
+    """The output as JSON text; `image_format` among the arguments chooses how images go, as in fal."""
+    wanted = arguments.get("image_format")
+    image_format = wanted if isinstance(wanted, str) and wanted in IMAGE_MODES else "jpeg"
+    return encode(result, image_format, quality=OUTPUT_QUALITY, max_bytes=MAX_OUTPUT_BYTES).decode()
+
+
+def _collectives() -> int | None:
+    """How many collectives this rank has entered. None where users made groups of their own: which
+    rank is in which cannot be told from a count."""
+    world = dist.group.WORLD
+    own_groups = 1 if dist.get_world_size() == 1 else 2
+    if world is None or len(dist.distributed_c10d._world.pg_map) != own_groups:
+        return None
+    return world._get_sequence_number_for_group()
