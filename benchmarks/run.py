@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -42,15 +43,23 @@ def main(keys: str | None, rounds: int | None, logs: Path | None) -> None:
             for row in wanted:
                 console.print(f"[dim]{row.title} …[/dim]")
                 measured.append(measure(row, bench, rounds))
-    for result in (result for results in measured for result in results if result.broken):
-        console.print(f"[red]{result.contender.name}[/red]\n{result.broken}", markup=True, highlight=False)
+    _tell_failures(measured, console)
     print_table(measured, console)
     if keys is None:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "latest.json").write_text(json.dumps(as_json(measured, machine), indent=1) + "\n")
-        (RESULTS / "latest.md").write_text(as_markdown(measured, machine))
+        _save(measured, machine)
     if any(result.fault for results in measured for result in results if result.contender.is_ours):
         sys.exit(1)
+
+
+def _tell_failures(measured: list[list[Result]], console: Console) -> None:
+    for result in (result for results in measured for result in results if result.broken):
+        console.print(f"{result.contender.name}: {result.broken}", style="red", markup=False, highlight=False)
+
+
+def _save(measured: list[list[Result]], machine: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(as_json(measured, machine), indent=1) + "\n")
+    (RESULTS / "latest.md").write_text(as_markdown(measured, machine))
 
 
 if __name__ == "__main__":
