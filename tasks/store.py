@@ -259,9 +259,7 @@ class JobStore:
 
     def head_of(self, task: str) -> str | None:
         """The job that the next claim without a name gets."""
-        with at_the_edge():
-            head = cast("list[bytes]", self._redis.zrange(keys.QUEUED(task), 0, 0))
-        return head[0].decode() if head else None
+        return next(iter(self.heads_of(task, 1)), None)
 
 
 def refuse(reply: Sequence[Any], job_id: str) -> NoReturn:
