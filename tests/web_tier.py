@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import orjson
+import psutil
 from helpers import wait_until
 
 KEEPALIVE_S = 0.2
@@ -45,6 +46,18 @@ class WebTier:
     def wait_until_ready(self) -> None:
         # The socket listens already: this waits until somebody answers.
         httpx.get(f"{self.url}/healthz", timeout=30).raise_for_status()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """As on a host that swaps, or is being migrated: nothing runs, no connection breaks."""
+        workers = psutil.Process(self.process.pid).children()
+        for worker in workers:
+            worker.suspend()
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.resume()
 
     def stop(self) -> None:
         self._listener.close()

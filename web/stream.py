@@ -76,10 +76,10 @@ class Reader:
         if self._feed.is_gone:
             raise UnknownJob(self._feed.job_id)
         try:
-            if self._notice is not None:
-                return self._take(self._told())
             if self._rollbacks != self._feed.rollbacks:
-                return self._take(self._relocated())
+                self._relocate()
+            if self._notice is not None:
+                return self._take(self._told(self._notice))
             batches = self._feed.after(self._cursor)
             return self._take(self._from_log() if batches is None else batches)
         except StoreUnavailable as error:
@@ -92,17 +92,15 @@ class Reader:
             self._cursor = batches[-1].last
         return batches
 
-    def _told(self) -> list[Batch]:
-        notice, self._notice = self._notice, None
-        return [notice] if notice is not None else []
+    def _told(self, notice: Batch) -> list[Batch]:
+        self._notice = None
+        return [notice]
 
-    def _relocated(self) -> list[Batch]:
+    def _relocate(self) -> None:
         """The log is shorter than it was seen to be: ask where this cursor stands now."""
         rollbacks = self._feed.rollbacks
-        start = self._log.locate(self._feed.job_id, str(self._cursor))
+        self._notice = _notice(self._log.locate(self._feed.job_id, str(self._cursor)))
         self._rollbacks = rollbacks
-        notice = _notice(start)
-        return [notice] if notice is not None else []
 
     def _from_log(self) -> list[Batch]:
         events = self._log.read(self._feed.job_id, self._cursor)
