@@ -24,23 +24,34 @@ SOCKET_TIMEOUT_S = 5.0
 REFUSED_WHEN_FULL = frozenset({"create", "append", "log"})
 
 
-def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, **options: Any) -> redis.Redis:
+def connect(
+    url: str,
+    *,
+    socket_timeout_s: float = SOCKET_TIMEOUT_S,
+    max_connections: int | None = None,
+    **options: Any,
+) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://`; connects at the first call, safe to share
     between threads, not across a fork.
 
     The library's own retries are off: a retry that hides a restart of Redis hides lost events (the
     caller must look first). A restart between two calls is no error all the same: redis-py sees
     that the idle connection was closed and opens another. Who must know compares `run_id`.
-    `options` are redis-py's.
+    Callers past `max_connections` wait for one another. `options` are redis-py's.
     """
-    return redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=socket_timeout_s,
-        socket_connect_timeout=socket_timeout_s,
-        socket_keepalive=True,
+    options = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": socket_timeout_s,
+        "socket_connect_timeout": socket_timeout_s,
+        "socket_keepalive": True,
         **options,
+    }
+    if max_connections is None:
+        return redis.Redis.from_url(url, **options)
+    pool = redis.BlockingConnectionPool.from_url(
+        url, max_connections=max_connections, timeout=socket_timeout_s, **options
     )
+    return redis.Redis.from_pool(pool)
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from rankcast.web.hub import SILENCE_S, Hub
 from rankcast.web.settings import WebSettings
 
 EXTENSION = "rankcast"
+#: Of one process. A thousand viewers that come back at once would each open one, and Redis takes
+#: ten thousand from everybody together.
+MAX_REDIS_CONNECTIONS = 32
 
 
 @dataclass(kw_only=True)
@@ -56,7 +59,7 @@ class Services:
 def make_services(settings: WebSettings) -> Services:
     """Connects to nothing yet."""
     shared = settings.shared
-    client = connect(shared.redis_url)
+    client = connect(shared.redis_url, max_connections=MAX_REDIS_CONNECTIONS)
     store, catalog = JobStore(client, shared), Catalog(client, shared)
     event_log = EventLog(client, shared)
     return Services(

@@ -22,6 +22,8 @@ from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
+from rankcast.web.hub import CLIENT_NAME
+from rankcast.web.services import MAX_REDIS_CONNECTIONS
 
 
 def subscribers(redis: redis_py.Redis, job_id: str) -> int:
@@ -401,3 +403,64 @@ def test_a_process_that_ends_sends_its_viewers_elsewhere(
     again = Watch(web, f"/jobs/{claim.job_id}/stream", headers={"Last-Event-ID": frames[-1].id})
     again.to_end()
     assert watch.results() + again.results() == ["before", "after"]
+
+
+def test_the_subscriber_is_one_connection_for_a_whole_process(
+    web: str, redis: redis_py.Redis, store: JobStore
+) -> None:
+    """Made at start-up, before the first viewer; a hundred jobs more need no other."""
+
+    def hubs() -> int:
+        return sum(client["name"] == CLIENT_NAME for client in redis.client_list())
+
+    before = hubs()
+    watches = [Watch(web, f"/jobs/{submit(store)}/stream") for _ in range(20)]
+    for watch in watches:
+        watch.until(1)
+    assert hubs() == before
+    for watch in watches:
+        watch.leave()
+
+
+def test_a_crowd_of_viewers_sees_a_quick_job_to_its_end(
+    web: str, other_web: str, store: JobStore, event_log: EventLog
+) -> None:
+    """Sixty streams in two processes, joining at any moment of it."""
+    claim = running(store)
+    watches: list[Watch] = []
+
+    def join() -> None:
+        for n in range(60):
+            watches.append(Watch((web, other_web)[n % 2], f"/jobs/{claim.job_id}/stream"))
+
+    joining = threading.Thread(target=join)
+    joining.start()
+    for seq in range(2, 1502, 5):
+        append(event_log, claim, seq, *[str(seq + n) for n in range(5)])
+    store.finish(claim, SUCCESS, 1501)
+    joining.join(30)
+    expected = ids(event_log, claim.job_id)
+    for watch in watches:
+        watch.to_end()
+        assert watch.ids == expected
+
+
+def test_many_viewers_at_once_share_a_few_connections_to_redis(
+    web: str, redis: redis_py.Redis, store: JobStore
+) -> None:
+    """After a deploy all clients come back in one moment; Redis has ten thousand connections for all."""
+    job_id = submit(store)
+    watches: list[Watch] = []
+    joining = [
+        threading.Thread(target=lambda: watches.append(Watch(web, f"/jobs/{job_id}/stream")))
+        for _ in range(150)
+    ]
+    for thread in joining:
+        thread.start()
+    for thread in joining:
+        thread.join(30)
+    assert [watch.status for watch in watches] == [200] * 150
+    # Two web processes with their pool and their hub each, and this test.
+    assert len(redis.client_list()) < 2 * (MAX_REDIS_CONNECTIONS + 5)
+    for watch in watches:
+        watch.leave()
