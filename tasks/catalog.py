@@ -83,11 +83,16 @@ class Catalog:
         with at_the_edge():
             self._redis.hset(keys.TASKS, mapping={task.name: orjson.dumps(task) for task in tasks})
 
-    def heartbeat(self, worker: WorkerInfo) -> None:
-        """Tell that a worker is alive; to be repeated within `worker_ttl_s`."""
+    def heartbeat(self, worker: WorkerInfo, tasks: Sequence[TaskInfo] = ()) -> None:
+        """Tell that a worker is alive; to be repeated within `worker_ttl_s`.
+
+        Of `tasks`, the ones that Redis lost are registered again; what a newer worker registered stays.
+        """
         forget_ms = self._ttl_ms * FORGET_AFTER_TTLS
+        told = {task.name: orjson.dumps(task) for task in tasks}
+        served = [part for name in worker.tasks for part in (name, told.get(name, b""))]
         self._scripts.run(
-            "heartbeat", worker.worker_id, orjson.dumps(worker), self._ttl_ms, forget_ms, *worker.tasks
+            "heartbeat", worker.worker_id, orjson.dumps(worker), self._ttl_ms, forget_ms, *served
         )
 
     def retire(self, worker_id: str, tasks: Sequence[str]) -> None:

@@ -55,6 +55,14 @@ def test_a_task_outlives_its_workers(catalog: Catalog):
     assert catalog.workers() == []
 
 
+def test_a_live_worker_registers_again_what_redis_lost(catalog: Catalog):
+    """An emptied Redis knows the tasks again within a heartbeat; a newer registration is not undone."""
+    newer = replace(OTHER, code_version="2")
+    catalog.register([newer])
+    catalog.heartbeat(WORKER, [STEPS, OTHER])
+    assert [replace(task, workers=0) for task in catalog.tasks()] == [newer, STEPS]
+
+
 def test_a_worker_that_falls_silent_is_dead_after_its_time(
     redis: redis_py.Redis, settings: Settings, wait_until
 ):
