@@ -39,9 +39,10 @@ class ControlChannel:
         """Ask the thread to end; nothing needs to wait for it."""
         self._stopping.set()
 
-    def wait_subscribed(self) -> None:
-        """Return once the channel was subscribed; at once ever after."""
-        self._subscribed.wait()
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether it ever was: from then on cancels come, here or with the next renewal."""
+        return self._subscribed.is_set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -6,7 +6,9 @@ away they are kept up to a bound; what is lost past it is counted and said.
 
 import logging
 import threading
+import time
 from collections import deque
+from typing import Literal
 
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.logs import MAX_LINES, JobLogs, LogLine
@@ -16,6 +18,28 @@ BATCH_LINES = 500
 RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
+
+
+class JobLines:
+    """Takes lines from ranks for the job that they run: call it with rank, stream and text."""
+
+    def __init__(self, writer: "LogWriter", host: str, job_id: str | None) -> None:
+        #: None while the ranks run nobody's job.
+        self.job_id = job_id
+        self._writer = writer
+        self._host = host
+        self._is_flushed = True
+
+    def __call__(self, rank: int, stream: str, text: str) -> None:
+        self._is_flushed = False
+        whence: Literal["stdout", "stderr"] = "stderr" if stream == "stderr" else "stdout"
+        self._writer.put(self.job_id, LogLine(rank, self._host, whence, text, round(time.time() * 1000)))
+
+    def flush(self) -> None:
+        """Wait until the lines are in the job's log; at once when there were none."""
+        if not self._is_flushed:
+            self._writer.flush()
+            self._is_flushed = True
 
 
 class LogWriter:
@@ -56,6 +80,8 @@ class LogWriter:
         """Wait until what was put before is written; logs hold no job up for longer than this."""
         with self._changed:
             self._changed.wait_for(lambda: not self._pending and not self._is_writing, timeout_s)
+
+    # The writing thread
 
     def _run(self) -> None:
         while batch := self._next_batch():

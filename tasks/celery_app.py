@@ -7,7 +7,6 @@ the workers (gpu_worker/worker.py), so that the web tier never imports it.
 """
 
 import logging
-from typing import Any
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -33,8 +32,9 @@ def queue_of(task: str) -> str:
     return f"rankcast.{task}"
 
 
-def queue(name: str) -> Queue:
-    return Queue(name, DIRECT, routing_key=name)  # type: ignore[no-untyped-call]
+def queue(name: str, *, ttl_s: int | None = None) -> Queue:
+    """A queue of wake-ups; with `ttl_s` it goes away when nobody wrote to it for so long."""
+    return Queue(name, DIRECT, routing_key=name, expires=ttl_s)  # type: ignore[no-untyped-call]
 
 
 def make_app(settings: Settings) -> Celery:
@@ -67,22 +67,23 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def wake(app: Celery, *, task: str, job_id: str, to: str | None = None, **arguments: Any) -> bool:
+def wake(app: Celery, *, task: str, job_id: str, to: Queue | None = None) -> bool:
     """Tell the workers of `task` that `job_id` waits; False if the broker could not be reached.
 
     That is no error: every worker looks for itself once a second. `to` is another queue than the
-    task's; `arguments` go to `run_job` by name.
+    task's.
     """
     try:
         app.send_task(
             RUN_JOB,
             args=[job_id],
-            kwargs={"task": task, **arguments},
+            kwargs={"task": task},
             # Celery's own tools then show, find and revoke a job by its id and its task's name.
             task_id=job_id,
             shadow=task,
-            queue=queue(to or queue_of(task)),
-            declare=[],
+            queue=to or queue(queue_of(task)),
+            # Only a queue with a time to live must be declared, for kombu to know it.
+            declare=[to] if to else [],
         )
     except OperationalError as fault:
         logger.warning("no wake-up for job %s, a worker will find it by itself: %s", job_id, fault)

@@ -105,7 +105,7 @@ def heard_ids(redis: redis_py.Redis, settings: Settings) -> Iterator[list[str]]:
     ids: list[str] = []
     channel = ControlChannel(settings.redis_url, "w1", on_cancel=ids.append)
     channel.start()
-    channel.wait_subscribed()
+    wait_until(lambda: channel.is_subscribed, "the subscription")
     yield ids
     channel.stop()
 

@@ -1,0 +1,253 @@
+"""Read first. Step 4. One attempt at a job, from its claim to its end.
+
+    slot ──▶ claim ──▶ group (warm, or loaded now) ──▶ start ──▶ call ──▶ decide ──▶ finish
+                                                                             └─────▶ give back
+
+The claim's fence and token are the right to do all this; once Redis refuses them, the attempt stops
+and writes nothing more. Whatever else goes wrong here ends the job with an error that says what, or
+gives it back; nothing leaves it hanging, and nothing that a job does harms the next one on its slot.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from rankcast.gpu_worker.forkserver import TaskDescription
+from rankcast.gpu_worker.group import GroupFailed, RankGroup
+from rankcast.gpu_worker.joblogs import JobLines, LogWriter
+from rankcast.gpu_worker.lease import LeaseKeeper
+from rankcast.gpu_worker.loading import Loader, drop_broken_group
+from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.settings import WorkerSettings
+from rankcast.gpu_worker.slots import Slot, Slots
+from rankcast.gpu_worker.supervision import Control
+from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
+from rankcast.tasks.job import Claim, JobErrorInfo, Outcome, new_token
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import JobStore
+
+#: A rank unheard for so long is frozen, or something in it holds the interpreter's lock. Longer
+#: than any call into C that gives nothing back in between should take.
+SILENCE_S = 60.0
+#: Between two tries to reach Redis.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the attempts of one worker share."""
+
+    worker_id: str
+    settings: WorkerSettings
+    store: JobStore
+    slots: Slots[RankGroup]
+    loader: Loader
+    leases: LeaseKeeper
+    logs: LogWriter
+    #: Set when no new attempt may begin, and when those that run must end.
+    is_draining: threading.Event = field(default_factory=threading.Event)
+    is_leaving: threading.Event = field(default_factory=threading.Event)
+    running: "set[Attempt]" = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """The job goes back to its queue: this attempt has no outcome."""
+
+    reason: str
+    is_loss: bool = False
+
+
+def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> bool:
+    """Run `job_id` if it is queued, else the next job of `task`, to its end. False if there was none.
+
+    StoreUnavailable when the worker drains while Redis is away; then it is not known whether a job
+    was claimed, and the lease says so to others.
+    """
+    slot = parts.slots.acquire(task.name)
+    try:
+        drop_broken_group(slot)
+        token = new_token()
+        # The same token each time: a claim whose reply was lost is found again, not made twice.
+        claim = insist(
+            lambda: parts.store.claim(
+                task=task.name,
+                token=token,
+                worker=parts.worker_id,
+                job_id=job_id,
+                is_warm=slot.is_warm_for(task.name),
+            ),
+            give_up=parts.is_draining,
+        )
+        if claim is None:
+            return False
+        Attempt(parts, task, slot, claim).run()
+        return True
+    finally:
+        parts.slots.release(slot)
+
+
+class Attempt:
+    """One claimed job. `cancel`, `lose` and `leave` come from other threads; `run` does all the rest."""
+
+    def __init__(self, parts: Parts, task: TaskDescription, slot: Slot[RankGroup], claim: Claim) -> None:
+        self._parts = parts
+        self._task = task
+        self._slot = slot
+        self._claim = claim
+        self._control = Control()
+        self._lines = JobLines(parts.logs, parts.settings.host, claim.job_id)
+        self._is_leaving = False
+        self._is_lost = False
+        self._final_seq = 0
+        self._metrics = {
+            "cold": not slot.is_warm_for(task.name),
+            "queue_ms": claim.waited_ms,
+            "load_ms": 0,
+            "run_ms": 0,
+        }
+
+    def cancel(self) -> None:
+        """Somebody asked for the job to end."""
+        self._control.request_cancel()
+
+    def lose(self) -> None:
+        """The job is another attempt's, or has ended: stop and write nothing more."""
+        self._is_lost = True
+        self._control.abandon()
+
+    def leave(self) -> None:
+        """The worker must go: stop, and give the job back."""
+        self._is_leaving = True
+        self._control.abandon()
+
+    def run(self) -> None:
+        """Bring the claimed job to an end, or give it back."""
+        self._slot.job_id = self._claim.job_id
+        with self._control:
+            self._parts.leases.keep(self._claim, self)
+            self._parts.running.add(self)
+            try:
+                self._run()
+            except (StaleAttempt, UnknownJob) as gone:
+                logger.warning("job %s: attempt %d stops: %s", self._claim.job_id, self._claim.attempt, gone)
+            finally:
+                self._parts.running.discard(self)
+                self._parts.leases.drop(self._claim)
+
+    def _run(self) -> None:
+        claim, warmth = self._claim, "cold" if self._metrics["cold"] else "warm"
+        logger.info(
+            "job %s: attempt %d of %s on slot %d, %s",
+            claim.job_id, claim.attempt, claim.task, self._slot.index, warmth,
+        )  # fmt: skip
+        decided = self._work()
+        self._lines.flush()
+        if self._is_lost:
+            raise StaleAttempt("another owns the job")
+        if isinstance(decided, GiveBack):
+            state, why = self._give_back(decided), decided.reason
+        else:
+            state, why = self._finish(decided), decided.error.message if decided.error else ""
+        why = f" ({why})" if why else ""
+        logger.info("job %s: %s after %d ms%s", claim.job_id, state, self._metrics["run_ms"], why)
+
+    def _work(self) -> Outcome | GiveBack:
+        """Load, start, call; what becomes of the job is what this returns."""
+        try:
+            group = self._group()
+        except GroupFailed as failed:
+            return self._decide(None, failed.error)
+        is_cancelled = self._insist(lambda: self._parts.store.start(self._claim))
+        if is_cancelled or self._control.is_cancel_requested:
+            return self._decide(None, JobErrorInfo(kind="cancelled", message="the job was cancelled"))
+        return self._call(group)
+
+    def _group(self) -> RankGroup:
+        """The group of this slot, loaded if it is not there."""
+        if self._slot.group is not None and self._slot.is_warm_for(self._task.name):
+            return self._slot.group
+        began = time.monotonic()
+        try:
+            # Printed while it loads: the job's. The group keeps these lines, the call has its own.
+            lines = JobLines(self._parts.logs, self._parts.settings.host, self._claim.job_id)
+            return self._parts.loader.load(self._slot, self._task, control=self._control, lines=lines)
+        finally:
+            self._metrics["load_ms"] = _ms_since(began)
+
+    def _call(self, group: RankGroup) -> Outcome | GiveBack:
+        claim, began = self._claim, time.monotonic()
+        try:
+            told = group.run(
+                Call(
+                    job_id=claim.job_id,
+                    fence=claim.fence,
+                    token=claim.token,
+                    attempt=claim.attempt,
+                    input=claim.input.decode(),
+                ),
+                control=self._control,
+                timeout_s=claim.options.timeout_s or self._task.timeout_s,
+                silence_s=SILENCE_S,
+                on_log=self._lines,
+            )
+        finally:
+            self._metrics["run_ms"] = _ms_since(began)
+            drop_broken_group(self._slot)
+        self._final_seq = told.final_seq
+        return self._decide(told.output, told.error)
+
+    def _decide(self, output: bytes | None, error: JobErrorInfo | None) -> Outcome | GiveBack:
+        if self._is_leaving and error is not None:
+            return GiveBack("its worker had to stop")
+        return decide(output, error, self._metrics)
+
+    def _finish(self, outcome: Outcome) -> JobState:
+        while True:
+            try:
+                return self._insist(lambda: self._parts.store.finish(self._claim, outcome, self._final_seq))
+            except Behind as behind:
+                # Redis lost its newest seconds after rank 0 had seen them there.
+                logger.error("job %s: events from %d on are lost", self._claim.job_id, behind.last + 1)
+                self._final_seq = behind.last
+
+    def _give_back(self, decided: GiveBack) -> JobState:
+        return self._insist(
+            lambda: self._parts.store.release(self._claim, is_loss=decided.is_loss, reason=decided.reason)
+        )
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        return insist(call, give_up=self._parts.is_leaving)
+
+
+def decide(output: bytes | None, error: JobErrorInfo | None, metrics: dict[str, int]) -> Outcome | GiveBack:
+    """What becomes of a job, from what its group told. A cancel that was asked for is Redis' to decide."""
+    if error is None:
+        return Outcome(state=JobState.SUCCEEDED, output=output, metrics=metrics)
+    state = JobState.CANCELLED if error.kind == "cancelled" else JobState.FAILED
+    return Outcome(state=state, error=error, metrics=metrics)
+
+
+def insist(call: Callable[[], T], *, give_up: threading.Event) -> T:
+    """Call until Redis answers. StoreUnavailable only once `give_up` is set."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except StoreUnavailable as error:
+            if pause_s == FIRST_PAUSE_S:
+                logger.warning("an attempt waits for Redis: %s", error)
+            if give_up.wait(pause_s):
+                raise
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _ms_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)

@@ -1,0 +1,246 @@
+"""All that one worker process holds, from its boot to its end.
+
+`Runtime(...)` is made in the main thread and decides what this worker can run. `open` connects it:
+from then on it takes jobs, in Celery's pool threads, one a slot. Its own threads are few and each
+does one thing: leases, the control channel, the heartbeat, wake-ups, idle groups, printed lines,
+the sweep.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from celery import Celery
+
+from rankcast.gpu_worker.attempt import Parts, run_attempt
+from rankcast.gpu_worker.control import ControlChannel
+from rankcast.gpu_worker.forkserver import ForkServer, TaskDescription
+from rankcast.gpu_worker.group import GroupFailed, RankGroup
+from rankcast.gpu_worker.joblogs import JobLines, LogWriter
+from rankcast.gpu_worker.lease import LeaseKeeper
+from rankcast.gpu_worker.loading import Loader, unload
+from rankcast.gpu_worker.settings import WorkerSettings
+from rankcast.gpu_worker.slots import Slots, lay_out
+from rankcast.gpu_worker.supervision import Control
+from rankcast.gpu_worker.ticker import Ticker
+from rankcast.gpu_worker.wakeups import LOOK_EVERY_S, WakeUps, own_queue
+from rankcast.tasks.catalog import Catalog, SlotInfo, TaskInfo, WorkerInfo
+from rankcast.tasks.connect import connect
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
+from rankcast.tasks.logs import JobLogs
+from rankcast.tasks.store import JobStore
+from rankcast.tasks.sweep import Sweep, SweepThread
+
+HEARTBEAT_EVERY_S = 1.0
+#: How late an idle group may be closed, at most.
+IDLE_LOOK_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """One worker. ValueError or RankcastError, in one line, for what it could never run."""
+
+    def __init__(self, settings: WorkerSettings, app: Celery) -> None:
+        self.settings = settings
+        self.worker_id = f"{settings.host}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.own_queue = own_queue(self.worker_id)
+        self._forkserver = ForkServer.start(settings.tasks, counts_devices=settings.gpus != ())
+        try:
+            self.tasks = {task.name: task for task in self._forkserver.tasks}
+            self.slots: Slots[RankGroup] = Slots(self._lay_out())
+        except ValueError:
+            self._forkserver.stop()
+            raise
+        self._info = [_info(task) for task in self.tasks.values()]
+        self._started_ms = round(time.time() * 1000)
+        self._is_registered = False
+        self._ahead = Control()
+        self._redis = connect(settings.deployment.redis_url)
+        self._parts = self._make_parts()
+        self._catalog = Catalog(self._redis, settings.deployment)
+        self._channel = ControlChannel(
+            settings.deployment.redis_url, self.worker_id, on_cancel=self._parts.leases.cancel
+        )
+        self._own = WakeUps(app, self._parts.store, self.slots, list(self.tasks), self.own_queue)
+        self._wake_ups = Ticker("wake-ups", LOOK_EVERY_S, self._look)
+        self._heartbeat = Ticker("heartbeat", HEARTBEAT_EVERY_S, self._tell)
+        self._idle = Ticker("idle", min(IDLE_LOOK_S, max(0.05, settings.idle_ttl_s / 4)), self._close_idle)
+        self._sweep = SweepThread(Sweep(self._redis, settings.deployment))
+
+    def _lay_out(self) -> Sequence[tuple[int, ...]]:
+        sizes = {task.name: task.world_size for task in self.tasks.values()}
+        for name in self.settings.warm:
+            if name not in self.tasks:
+                raise ValueError(f"--warm {name}: this worker's tasks are {', '.join(sorted(sizes))}")
+        return lay_out(self.settings, sizes, self._forkserver.device_count)
+
+    def _make_parts(self) -> Parts:
+        deployment = self.settings.deployment
+        return Parts(
+            worker_id=self.worker_id,
+            settings=self.settings,
+            store=JobStore(self._redis, deployment),
+            slots=self.slots,
+            loader=Loader(self._forkserver, self.settings, slot_count=len(self.slots)),
+            leases=LeaseKeeper(deployment),
+            logs=LogWriter(JobLogs(self._redis)),
+        )
+
+    # What Celery calls
+
+    def open(self) -> None:
+        """Begin to take jobs."""
+        for task in self.tasks.values():
+            for warning in task.warnings:
+                logger.warning("%s: %s", task.name, warning)
+            if task.unforkable:
+                logger.warning("%s starts slowly, in new interpreters: %s", task.name, task.unforkable)
+        # Before the first claim, so that no cancel falls between.
+        self._channel.start()
+        for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
+            part.start()
+        self._idle.start()
+        self._sweep.start()
+        threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
+
+    def run(self, *, task: str, job_id: str, queue_name: str) -> None:
+        """Answer a wake-up that came over `queue_name`. Never raises."""
+        description = self.tasks.get(task)
+        if description is None:
+            logger.warning("a wake-up for %s, which this worker does not serve", task)
+            return
+        if not self._may_begin():
+            return
+        try:
+            is_found = run_attempt(self._parts, description, job_id)
+        except StoreUnavailable as error:
+            logger.warning("left an attempt at a job of %s without its end: %s", task, error)
+        except Exception:
+            logger.exception("an attempt at a job of %s failed in the worker itself", task)
+        else:
+            # No message had come for this job, so perhaps none comes for the next one either.
+            if is_found and queue_name == self.own_queue.name:
+                self._wake_ups.poke()
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job of any worker, as Celery's `revoke` asks."""
+        try:
+            self._parts.store.cancel(job_id)
+        except UnknownJob:
+            logger.info("revoke: there is no job %s", job_id)
+        except StoreUnavailable as error:
+            logger.error("revoke: job %s was not cancelled: %s", job_id, error)
+
+    def drain(self) -> None:
+        """Begin no more attempts, and load nothing ahead. Safe in a signal handler."""
+        self._parts.is_draining.set()
+        self._ahead.abandon()
+
+    def abandon(self) -> None:
+        """End the attempts that run, and give their jobs back. Safe in a signal handler."""
+        self.drain()
+        self._parts.is_leaving.set()
+        for attempt in list(self._parts.running):
+            attempt.leave()
+
+    def close(self) -> None:
+        """Leave nothing behind: no thread at work, no rank, no forkserver, no entry in the catalog."""
+        self.drain()
+        for ticker in (self._wake_ups, self._idle, self._heartbeat, self._sweep):
+            ticker.stop()
+        self._close_groups()
+        self._parts.logs.stop()
+        self._parts.leases.stop()
+        self._channel.stop()
+        with contextlib.suppress(StoreUnavailable):
+            self._catalog.retire(self.worker_id, list(self.tasks))
+        self._forkserver.stop()
+        self._ahead.close()
+        self._redis.close()
+
+    # What its threads do
+
+    def _may_begin(self) -> bool:
+        return self._channel.is_subscribed and not self._parts.is_draining.is_set()
+
+    def _look(self) -> None:
+        if self._may_begin():
+            self._own.look()
+
+    def _tell(self) -> None:
+        if not self._is_registered:
+            self._catalog.register(self._info)
+        self._catalog.heartbeat(self._state(), self._info)
+        if not self._is_registered and self._channel.is_subscribed:
+            self._is_registered = True
+            logger.info(
+                "rankcast worker ready: %s serves %s on %d slots",
+                self.worker_id, ", ".join(sorted(self.tasks)), len(self.slots),
+            )  # fmt: skip
+
+    def _state(self) -> WorkerInfo:
+        return WorkerInfo(
+            worker_id=self.worker_id,
+            host=self.settings.host,
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            version=version("rankcast"),
+            tasks=list(self.tasks),
+            slots=[
+                SlotInfo(
+                    index=slot.index,
+                    devices=slot.devices,
+                    state=slot.state,
+                    warm=slot.task,
+                    job_id=slot.job_id,
+                )
+                for slot in self.slots.all()
+            ],
+        )
+
+    def _load_ahead(self) -> None:
+        for name in self.settings.warm:
+            slot = self.slots.acquire(name)
+            lines = JobLines(self._parts.logs, self.settings.host, None)
+            try:
+                if not slot.is_warm_for(name):
+                    self._parts.loader.load(slot, self.tasks[name], control=self._ahead, lines=lines)
+            except GroupFailed as failed:
+                logger.error("%s could not be loaded ahead of its first job: %s", name, failed)
+            finally:
+                self.slots.release(slot)
+
+    def _close_idle(self) -> None:
+        while slot := self.slots.acquire_idle(self.settings.idle_ttl_s):
+            try:
+                unload(slot)
+            finally:
+                self.slots.release(slot)
+
+    def _close_groups(self) -> None:
+        """All at once: each may take the time that its `teardown` has."""
+        threads = [threading.Thread(target=unload, args=[slot]) for slot in self.slots.all()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _info(task: TaskDescription) -> TaskInfo:
+    return TaskInfo(
+        name=task.name,
+        input_schema=task.input_schema,
+        output_schema=task.output_schema,
+        world_size=task.world_size,
+        code_version=task.code_version,
+        description=task.description,
+        timeout_s=task.timeout_s,
+        setup_timeout_s=task.setup_timeout_s,
+        cancel_grace_s=task.cancel_grace_s,
+    )
