@@ -1,7 +1,7 @@
 """A TCP proxy in front of Redis that loses what it is told to lose; `from lossy import LossyRedis`.
 
-Pub/sub promises nothing: a message that the server sent may never arrive, and the connection may
-break, without anybody being told. Here that happens on purpose.
+Pub/sub promises nothing: a message that the server sent may never arrive, or late, and the connection
+may break, without anybody being told. Here that happens on purpose.
 """
 
 import contextlib
@@ -23,6 +23,10 @@ class LossyRedis:
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.lose: Callable[[bytes], bool] = lambda payload: False
         self.lost: list[bytes] = []
+        #: Cleared, they hold what the hub sends, or what it would hear, until they are set again.
+        self.commands, self.replies = threading.Event(), threading.Event()
+        self.commands.set()
+        self.replies.set()
         self._is_cut = False
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -40,6 +44,8 @@ class LossyRedis:
         # shutdown wakes the accept, which a close alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.commands.set()
+        self.replies.set()
         self.cut()
 
     def _accept(self) -> None:
@@ -61,6 +67,8 @@ class LossyRedis:
                 while data := near.recv(65536):
                     if CLIENT_NAME.encode() in data:
                         is_hub.set()
+                    if is_hub.is_set():
+                        self.commands.wait()
                     far.sendall(data)
         except OSError:
             pass
@@ -76,6 +84,7 @@ class LossyRedis:
                 if not is_hub.is_set():
                     near.sendall(data)
                     continue
+                self.replies.wait()
                 replies, rest = _split(rest + data)
                 near.sendall(b"".join(reply for reply in replies if not self._is_lost(reply)))
         self._close(near)

@@ -67,11 +67,15 @@ class Feed:
 
     def hear(self, message: bytes) -> None:
         """Take a message of the live channel. One from before the confirmation is ignored: it belongs
-        to a subscription that has been given up, and others like it may be missing.
+        to a subscription that has been given up, and others like it may be missing. ValueError for
+        anything else.
         """
         if not self.is_confirmed.is_set():
             return
-        batch = Batch(decode_batch(message))
+        events = decode_batch(message)
+        if not events:
+            raise ValueError("a message without events")
+        batch = Batch(events)
         with self._lock:
             self._heard_at = time.monotonic()
             self._furthest = max(self._furthest, batch.last)
@@ -228,9 +232,12 @@ class Hub:
                 back_off_s = 0.0
                 self._hear()
             except (RedisError, OSError) as error:
-                if not self.is_closing:
-                    log.warning("the connection for live events is away: %s", error)
-                self._disconnected()
+                if back_off_s == 0 and not self.is_closing:
+                    log.warning("no live events until Redis is back, streams wait: %s", error)
+            except Exception:
+                # Without this thread nobody would hear anything any more.
+                log.exception("hearing live events failed")
+            self._disconnected()
             back_off_s = min(LONGEST_BACK_OFF_S, 2 * back_off_s + 0.05)
 
     def _connect(self) -> None:

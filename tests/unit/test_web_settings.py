@@ -1,0 +1,34 @@
+"""What the web tier reads from the environment."""
+
+import pytest
+
+from rankcast.web.settings import WebSettings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    """8 MiB, 15 s, and no default task."""
+    settings = WebSettings.from_env({})
+    assert settings == WebSettings()
+    assert (settings.max_body_bytes, settings.keepalive_s, settings.default_task) == (8 << 20, 15.0, None)
+
+
+def test_every_setting_can_be_given() -> None:
+    settings = WebSettings.from_env(
+        {
+            "RANKCAST_REDIS_URL": "redis://elsewhere:1/2",
+            "RANKCAST_MAX_BODY_BYTES": "1000",
+            "RANKCAST_KEEPALIVE_S": "0.5",
+            "RANKCAST_DEFAULT_TASK": "acme/steps",
+        }
+    )
+    assert settings.shared.redis_url == settings.shared.broker_url == "redis://elsewhere:1/2"
+    assert (settings.max_body_bytes, settings.keepalive_s) == (1000, 0.5)
+    assert settings.default_task == "acme/steps"
+
+
+@pytest.mark.parametrize("name", ["RANKCAST_MAX_BODY_BYTES", "RANKCAST_KEEPALIVE_S"])
+@pytest.mark.parametrize("value", ["0", "-1", "much", "nan", "inf"])
+def test_what_is_no_number_above_0_is_refused_by_name(name: str, value: str) -> None:
+    """At start-up, where somebody reads it."""
+    with pytest.raises(ValueError, match=name):
+        WebSettings.from_env({name: value})
