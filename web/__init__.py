@@ -1,0 +1,1 @@
+"""The wire: jobs and their streams over HTTP. README.md has the order to read it in."""

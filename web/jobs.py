@@ -1,6 +1,5 @@
 """Jobs over HTTP: submit, look, watch, cancel, list. One function a route, DESIGN section 6."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import flask
@@ -10,6 +9,7 @@ from rankcast.tasks.event import EventId
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
+from rankcast.tasks.summary import summary
 from rankcast.web import sse
 from rankcast.web.body import job_id_of, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
@@ -45,7 +45,7 @@ def submit() -> flask.Response:
 def show(job_id: str) -> flask.Response:
     record = services().store.record(job_id_of(job_id))
     detail = {"workers": _workers(record.task), "input": record.input, "metrics": record.metrics}
-    return json_response(_summary(record) | detail)
+    return json_response(_listed(record) | detail)
 
 
 @routes.get("/jobs/<job_id>/stream")
@@ -140,36 +140,11 @@ def listing() -> flask.Response:
         )
     except ValueError:
         raise BadRequest("cursor must be the cursor of an earlier answer") from None
-    return json_response({"jobs": [_summary(record) for record in page.records], "cursor": page.cursor})
+    return json_response({"jobs": [_listed(record) for record in page.records], "cursor": page.cursor})
 
 
-def _summary(record: JobRecord) -> dict[str, Any]:
-    return {
-        "job_id": record.job_id,
-        "task": record.task,
-        "state": record.state,
-        "queue_position": record.queue_position,
-        "attempt": record.attempt,
-        "losses": record.losses,
-        "worker": record.worker,
-        "is_cancel_requested": record.is_cancel_requested,
-        "created_at": iso(record.created_ms),
-        "claimed_at": iso(record.claimed_ms),
-        "started_at": iso(record.started_ms),
-        "ended_at": iso(record.ended_ms),
-        "last_event_id": str(record.last),
-        "progress": record.progress,
-        "error": record.error,
-        "options": record.options,
-        "urls": urls(record.job_id),
-    }
-
-
-def iso(ms: int | None) -> str | None:
-    """Milliseconds of Unix time as ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _listed(record: JobRecord) -> dict[str, Any]:
+    return summary(record) | {"urls": urls(record.job_id)}
 
 
 def _workers(task: str) -> int:
