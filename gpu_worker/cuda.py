@@ -10,7 +10,7 @@ def is_touched() -> bool:
 
     Only a fork can tell: counting devices leaves such state behind and says so in no other way.
     """
-    if not torch.backends.cuda.is_built():
+    if not (torch.version.cuda or torch.version.hip):
         return False
     pid = os.fork()
     if pid == 0:

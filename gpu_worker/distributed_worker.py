@@ -1,6 +1,6 @@
 """Step 6. `DistributedWorker`: the class that users derive from, one instance in each rank.
 
-Knows neither torch nor redis: the rank that it lives in hands it a device and a Runtime (rank.py).
+Knows neither torch nor redis: the rank that it lives in hands it a device and Services (rank.py).
 So users' classes import, and can be called in a plain test, where nothing but Rankcast's client is
 installed. The names and their meaning are those of fal.distributed.DistributedWorker.
 """
@@ -17,13 +17,14 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-#: Which call the running code belongs to. Tasks that a call started carry it on, also past its end.
-_CALL: contextvars.ContextVar[int] = contextvars.ContextVar("rankcast_call")
-#: What code that no call started belongs to: whatever runs.
-_ANY = 0
+#: The worker and the number of the call that the running code belongs to. Tasks that a call started
+#: carry it on past its end; code that no call started has none, and belongs to whatever runs.
+_CALL: "contextvars.ContextVar[tuple[DistributedWorker, int] | None]" = contextvars.ContextVar(
+    "rankcast_call", default=None
+)
 
 
-class Runtime(Protocol):
+class Services(Protocol):
     """What a rank does for its worker."""
 
     def cast(self, result: Any, image_format: str) -> None:
@@ -37,7 +38,7 @@ class Runtime(Protocol):
 
 
 class Alone:
-    """The Runtime of a worker that no rank holds, as in a test: events go nowhere, votes are one's own."""
+    """The Services of a worker that no rank holds, as in a test: events go nowhere, votes are one's own."""
 
     def cast(self, result: Any, image_format: str) -> None:
         pass
@@ -69,8 +70,8 @@ class DistributedWorker:
         self.job_id: str | None = None
         self.attempt = 0
         self.running = False
-        self._runtime: Runtime = Alone()
-        self._call = _ANY
+        self._services: Services = Alone()
+        self._call = 0
         self._is_in_call = False
         self._cancelled = threading.Event()
         self._has_told_silence = False
@@ -107,12 +108,13 @@ class DistributedWorker:
         if self.rank != 0:
             self._say_once(f"add_streaming_result does nothing on rank {self.rank}: rank 0 casts")
             return
-        if _CALL.get(_ANY) not in (_ANY, self._call):
+        origin = _CALL.get()
+        if origin is not None and origin[0] is self and origin[1] != self._call:
             raise RuntimeError("the job that this task belongs to is over")
-        if not self._is_in_call and not isinstance(self._runtime, Alone):
+        if not self._is_in_call and not isinstance(self._services, Alone):
             self._say_once("add_streaming_result does nothing while no job runs")
             return
-        self._runtime.cast(result, image_format)
+        self._services.cast(result, image_format)
 
     def add_streaming_error(self, error: BaseException) -> None:
         """Cast `{"error": message}`. The job goes on; raise to end it."""
@@ -129,7 +131,7 @@ class DistributedWorker:
 
         A collective: every rank must call it, as often and in the same order as the others.
         """
-        return self._runtime.vote(self.cancelled)
+        return self._services.vote(self.cancelled)
 
     def rank_print(self, msg: Any, debug: bool = False) -> None:
         """Print a line with this rank's number; the job's log has it."""
@@ -184,8 +186,8 @@ class DistributedWorker:
 
     # For the rank
 
-    def _bind(self, runtime: Runtime, device: Any) -> None:
-        self._runtime = runtime
+    def _bind(self, services: Services, device: Any) -> None:
+        self._services = services
         self.device = device
 
     def _begin(self, job_id: str, attempt: int) -> None:
@@ -193,14 +195,14 @@ class DistributedWorker:
         self._call += 1
         self._cancelled.clear()
         self._is_in_call = True
-        _CALL.set(self._call)
+        _CALL.set((self, self._call))
 
     def _end(self) -> None:
         # The number goes on here too: what the call left behind is no part of the next one.
         self._call += 1
         self._is_in_call = False
         self.job_id, self.attempt = None, 0
-        _CALL.set(_ANY)
+        _CALL.set(None)
 
     def _cancel(self, job_id: str) -> None:
         if job_id == self.job_id:
@@ -217,7 +219,7 @@ class DistributedWorker:
         return outcome
 
     def _use_device(self) -> None:
-        self._runtime.use_device()
+        self._services.use_device()
 
     def _run_loop(self) -> None:
         self._use_device()

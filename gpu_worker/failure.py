@@ -53,13 +53,15 @@ def _text(error: BaseException) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _OWN_FILES]
+    if isinstance(error, InvalidInput):
+        # It was refused before any code of the user's ran.
+        return ""
     try:
         lines = traceback.TracebackException.from_exception(error, limit=50)
     except Exception:
         return ""
     # The way into the user's code goes; what lies behind it stays, whosever it is.
-    while own and len(lines.stack) > 1 and lines.stack[0].filename in _OWN_FILES:
+    while len(lines.stack) > 1 and lines.stack[0].filename in _OWN_FILES:
         del lines.stack[0]
     text = "".join(lines.format())
     return _clean(text if len(text) <= MAX_TRACEBACK else "…" + text[-MAX_TRACEBACK:], MAX_TRACEBACK + 1)

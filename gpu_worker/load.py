@@ -25,6 +25,7 @@ import pydantic
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
+from rankcast.tasks import declare
 from rankcast.tasks.declare import TaskDeclaration, declaration_of
 from rankcast.tasks.errors import Fault, InvalidInput, RankcastError
 
@@ -163,7 +164,7 @@ def _told(spec: str, error: BaseException) -> NotLoadable:
 
 
 def _is_machinery(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or filename == __file__
+    return filename.startswith("<frozen importlib") or filename in (__file__, declare.__file__)
 
 
 def _task_class(spec: str, cls: type) -> TaskClass:

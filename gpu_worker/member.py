@@ -6,6 +6,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, Self
 
 from rankcast.gpu_worker.forkserver import Child, ForkServer
@@ -56,7 +57,7 @@ class Member:
         self._watch(self._pipe, self._on_pipe)
         for fd in outputs:
             os.set_blocking(fd, False)
-            self._watch(fd, lambda mask, fd=fd: self._read_output(fd))
+            self._watch(fd, partial(self._on_output, fd))
 
     @classmethod
     def bear(
@@ -155,6 +156,9 @@ class Member:
         self.has_ended = True
         self._child.kill_group()
         self._listener.on_end(self, self._child.exitcode())
+
+    def _on_output(self, fd: int, mask: int) -> None:
+        self._read_output(fd)
 
     def _read_output(self, fd: int) -> bool:
         """Whether there was something."""

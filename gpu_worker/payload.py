@@ -77,7 +77,8 @@ class _Special:
 
     def __call__(self, value: Any) -> Any:
         try:
-            return _converter_of(type(value))(self, value)
+            cls: Any = type(value)
+            return _converter_of(cls)(self, value)
         except (ValueError, OSError, RuntimeError) as error:
             if isinstance(error, EventTooLarge):
                 raise
@@ -142,7 +143,7 @@ class _Special:
 
 
 @lru_cache(1024)
-def _converter_of(cls: type) -> Callable[[_Special, Any], Any]:
+def _converter_of(cls: Any) -> Callable[[_Special, Any], Any]:
     """What to do with values of a type. TypeError if there is nothing to be done."""
     for special, convert in (
         (_types("numpy", "generic"), _Special.number),

@@ -41,6 +41,8 @@ from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.settings import Settings
 
 HEARTBEAT_S = 1.0
+#: Python's default lets a busy thread hold the interpreter for 5 ms, and each event would wait for it.
+SWITCH_INTERVAL_S = 0.0005
 #: How long torch.distributed waits for a peer. The parent sees more, and gives up long before.
 PEER_TIMEOUT = timedelta(days=1)
 #: For the GPU to finish what a failed call has left on it.
@@ -54,6 +56,7 @@ def main(fds: tuple[int, ...]) -> int:
     """
     pipe_fd, stdout_fd, stderr_fd = fds
     output.take_over(stdout_fd, stderr_fd)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     pipe = BlockingEnd(socket.socket(fileno=pipe_fd))
     start = pipe.receive()
     if not isinstance(start, Start):
@@ -118,7 +121,7 @@ class Rank:
             rendezvous = self._inbox.get()
             assert isinstance(rendezvous, Rendezvous)
             port = rendezvous.port
-        store = dist.TCPStore(
+        store = dist.TCPStore(  # type: ignore[attr-defined]
             "127.0.0.1", port, start.world_size, is_first, timeout=PEER_TIMEOUT, wait_for_workers=False
         )
         if is_first:
@@ -207,7 +210,7 @@ class Rank:
             self._publisher.close()
         dist.destroy_process_group()
 
-    # The worker's Runtime
+    # The worker's Services
 
     def cast(self, result: Any, image_format: str) -> None:
         assert self._publisher is not None
@@ -264,4 +267,6 @@ def _collectives() -> int | None:
     own_groups = 1 if dist.get_world_size() == 1 else 2
     if world is None or len(dist.distributed_c10d._world.pg_map) != own_groups:
         return None
-    return world._get_sequence_number_for_group()
+    # The number that torch itself compares in its debug mode; missing in its type stubs.
+    count: int = world._get_sequence_number_for_group()  # type: ignore[attr-defined]
+    return count

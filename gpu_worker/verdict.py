@@ -27,7 +27,9 @@ class Ending:
 def cause(endings: Sequence[Ending], *, is_setup: bool = False) -> JobErrorInfo:
     """The error to tell, of failures in the order in which they became known."""
     first = next((e for e in endings if not (e.failed and e.failed.is_secondary)), endings[0])
-    return _told(first, is_setup)
+    # Of ranks that all failed in the same way, none is the one to blame: name the first.
+    alike = [e for e in endings if _gist(e) == _gist(first)]
+    return _told(min(alike, key=lambda e: e.rank), is_setup)
 
 
 def may_go_on(reports: Sequence[Message | None]) -> bool:
@@ -38,6 +40,11 @@ def may_go_on(reports: Sequence[Message | None]) -> bool:
     """
     counts = {r.collectives if isinstance(r, Done | Failed) else None for r in reports}
     return len(counts) == 1 and None not in counts
+
+
+def _gist(ending: Ending) -> tuple[object, ...]:
+    failed = ending.failed
+    return (failed.kind, failed.type, failed.message) if failed else (ending.rank,)
 
 
 def _told(ending: Ending, is_setup: bool) -> JobErrorInfo:

@@ -1,0 +1,219 @@
+"""The class that users derive from does what it says, with or without a rank around it."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from rankcast.gpu_worker.distributed_worker import DistributedWorker
+
+
+class Recorder:
+    """Services that write down what they are asked for."""
+
+    def __init__(self) -> None:
+        self.cast_: list[tuple[Any, str]] = []
+        self.threads: set[str] = set()
+        self.peers_vote = False
+
+    def cast(self, result: Any, image_format: str) -> None:
+        self.cast_.append((result, image_format))
+
+    def vote(self, flag: bool) -> bool:
+        return flag or self.peers_vote
+
+    def use_device(self) -> None:
+        self.threads.add(threading.current_thread().name)
+
+
+class Steps(DistributedWorker):
+    def setup(self, model: str = "small") -> None:
+        self.model = model
+        self.is_down = False
+
+    def __call__(self, prompt: str = "x", **kwargs: Any) -> str:
+        self.add_streaming_result({"prompt": prompt}, as_text_event=True)
+        return f"{self.model}: {prompt}"
+
+    def teardown(self) -> None:
+        self.is_down = True
+
+
+class AsyncSteps(DistributedWorker):
+    async def setup(self) -> None:
+        self.setup_thread = threading.current_thread()
+
+    async def __call__(self, way: str = "return") -> Any:
+        await asyncio.sleep(0)
+        if way == "exit":
+            raise SystemExit(3)
+        if way == "raise":
+            raise LookupError("no")
+        return threading.current_thread()
+
+
+def in_a_rank(worker: DistributedWorker, rank: int = 0) -> Recorder:
+    """As rank.py has it, between two calls."""
+    services = Recorder()
+    worker.rank = rank
+    worker._bind(services, "cpu")
+    worker.initialize()
+    return services
+
+
+def test_it_can_be_tried_without_any_rank():
+    """rank 0 of 1, on the CPU; what it streams goes nowhere."""
+    worker = Steps()
+    assert (worker.rank, worker.world_size, worker.device, worker.running) == (0, 1, "cpu", False)
+    worker.initialize(model="large")
+    assert worker.running
+    assert worker(prompt="a") == "large: a"
+    assert worker.should_stop() is False
+    assert (worker.job_id, worker.attempt, worker.cancelled) == (None, 0, False)
+    worker.shutdown()
+    assert worker.is_down
+    assert not worker.running
+
+
+def test_rank_zero_casts():
+    """With the format that was asked for."""
+    worker = Steps()
+    services = in_a_rank(worker)
+    worker._begin("job", 1)
+    worker(prompt="a")
+    worker.add_streaming_result([1], "png")
+    worker.add_streaming_error(ValueError("bad"))
+    assert services.cast_ == [({"prompt": "a"}, "jpeg"), ([1], "png"), ({"error": "bad"}, "jpeg")]
+
+
+def test_other_ranks_do_not_cast_and_say_so_once(capsys):
+    """A port from fal calls it everywhere; a silent no-op would puzzle."""
+    worker = Steps()
+    services = in_a_rank(worker, rank=1)
+    worker._begin("job", 1)
+    worker(), worker()
+    assert services.cast_ == []
+    assert capsys.readouterr().err == "rankcast: add_streaming_result does nothing on rank 1: rank 0 casts\n"
+
+
+def test_nothing_is_cast_while_no_job_runs(capsys):
+    """fal keeps it, and sends it to whoever asks next."""
+    worker = Steps()
+    services = in_a_rank(worker)
+    worker.add_streaming_result({"loading": 1})
+    assert services.cast_ == []
+    assert "while no job runs" in capsys.readouterr().err
+
+
+def test_a_task_that_outlives_its_job_cannot_cast_into_the_next():
+    """Isolation: no byte of one job in another's stream."""
+    worker = AsyncSteps()
+    services = in_a_rank(worker)
+    go_on = threading.Event()
+
+    async def late() -> None:
+        await asyncio.to_thread(go_on.wait)
+        worker.add_streaming_result("late")
+
+    worker._begin("first", 1)
+    left_over = worker.submit(late())
+    worker._end()
+    worker._begin("second", 1)
+    go_on.set()
+    with pytest.raises(RuntimeError, match="is over"):
+        left_over.result()
+    assert services.cast_ == []
+    worker.shutdown()
+
+
+def test_a_thread_started_in_setup_may_cast_for_whatever_runs():
+    """It belongs to no job."""
+    worker = Steps()
+    services = in_a_rank(worker)
+    worker._begin("job", 1)
+    sampler = threading.Thread(target=worker.add_streaming_result, args=["temperature"])
+    sampler.start()
+    sampler.join()
+    assert services.cast_ == [("temperature", "jpeg")]
+
+
+def test_the_job_is_known_while_it_runs():
+    """And its cancel is heard, no other's."""
+    worker = Steps()
+    services = in_a_rank(worker)
+    worker._begin("job", 2)
+    assert (worker.job_id, worker.attempt) == ("job", 2)
+    worker._cancel("another")
+    assert not worker.cancelled
+    worker._cancel("job")
+    assert worker.cancelled
+    assert worker.should_stop()
+    worker._end()
+    worker._begin("next", 1)
+    assert not worker.cancelled
+    services.peers_vote = True
+    assert worker.should_stop()
+
+
+def test_async_methods_run_on_the_loop_of_the_worker():
+    """In one daemon thread, with the device set."""
+    worker = AsyncSteps()
+    services = in_a_rank(worker)
+    thread = worker._invoke(worker)
+    assert thread is worker.thread is worker.setup_thread
+    assert thread.daemon
+    assert {"MainThread", thread.name} <= services.threads
+    worker.shutdown()
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("way", "error"), [("raise", LookupError), ("exit", SystemExit)])
+def test_what_an_async_call_raises_comes_back(way, error):
+    """sys.exit in a task would otherwise end the loop, and leave the caller waiting."""
+    worker = AsyncSteps()
+    with pytest.raises(error):
+        worker._invoke(worker, way=way)
+    assert worker._invoke(worker) is worker.thread
+    worker.shutdown()
+
+
+def test_functions_run_in_the_worker_whatever_their_arguments_are_called():
+    """fal stumbles over `func` and `self`."""
+    worker = Steps()
+    services = in_a_rank(worker)
+
+    def plain(func: int, **rest: int) -> tuple[int, dict[str, int], str]:
+        return func, rest, threading.current_thread().name
+
+    async def coroutine(func: int) -> int:
+        return func
+
+    func, rest, name = worker.run_in_worker(plain, func=1, self=2).result()
+    assert (func, rest) == (1, {"self": 2})
+    assert name in services.threads
+    assert worker.run_in_worker(coroutine, func=3).result() == 3
+    worker.shutdown()
+
+
+def test_shutdown_may_come_twice_and_before_setup():
+    """It tears down what was set up, once."""
+    worker = Steps()
+    worker.shutdown()
+    worker.initialize()
+    worker.shutdown()
+    worker.is_down = False
+    worker.shutdown()
+    assert not worker.is_down
+
+
+def test_rank_print_says_who_speaks(capsys):
+    worker = Steps(2, 4)
+    worker.rank_print("loaded")
+    worker.rank_print("x", debug=True)
+    assert capsys.readouterr().out == "[rank 2] loaded\n[debug] [rank 2] x\n"
+
+
+def test_a_class_without_a_call_says_so():
+    with pytest.raises(NotImplementedError, match="DistributedWorker has no __call__"):
+        DistributedWorker()()

@@ -1,0 +1,317 @@
+"""What a model produces travels as JSON, or is refused in the caller with the path of the value."""
+
+import base64
+import dataclasses
+import datetime
+import enum
+import io
+import json
+import math
+import subprocess
+import sys
+import uuid
+from collections import ChainMap, OrderedDict, namedtuple
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import orjson
+import pydantic
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_DEPTH, encode
+from rankcast.tasks.errors import EventTooLarge, NotEncodable
+
+Pair = namedtuple("Pair", "left right")
+EVERY_MODE = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "I",
+    "F",
+    "P",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "CMYK",
+    "YCbCr",
+    "HSV",
+    "LAB",
+    "I;16",
+)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Box:
+    size: int
+    _inside: Any
+
+
+class Model(pydantic.BaseModel):
+    name: str = "m"
+    when: datetime.date = datetime.date(2026, 1, 2)
+
+
+class Holder(pydantic.BaseModel):
+    thing: Any
+
+
+class Label(str):
+    """A user's kind of text."""
+
+
+def decoded(value: Any, **options: Any) -> Any:
+    return json.loads(encode(value, **options))
+
+
+def bytes_of(encoded: dict[str, Any]) -> bytes:
+    head, _, tail = encoded["url"].partition(",")
+    assert head == f"data:{encoded['content_type']};base64"
+    return base64.b64decode(tail, validate=True)
+
+
+def array_of(encoded: dict[str, Any]) -> np.ndarray:
+    return np.load(io.BytesIO(bytes_of(encoded)), allow_pickle=False)
+
+
+def image_of(encoded: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(bytes_of(encoded)))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (2**63 - 1, 2**63 - 1),
+        (math.nan, None),
+        (-math.inf, None),
+        ((1, (2,)), [1, [2]]),
+        (Pair(1, "r"), [1, "r"]),
+        (OrderedDict(b=1), {"b": 1}),
+        (ChainMap({"a": 1}), {"a": 1}),
+        (Label("tag"), "tag"),
+        (Colour.RED, "red"),
+        (Box(2, (None,)), {"size": 2, "_inside": [None]}),
+        (Model(), {"name": "m", "when": "2026-01-02"}),
+        (datetime.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (PurePosixPath("/a/b"), "/a/b"),
+        (np.float32("nan"), None),
+        (np.float64(0.5), 0.5),
+        (np.int8(-3), -3),
+        (np.bool_(True), True),
+        (np.longdouble(1.5), 1.5),
+        (np.str_("x"), "x"),
+        (np.array(3), 3),
+        (torch.tensor(1.5), 1.5),
+        (torch.tensor(True), True),
+    ],
+    ids=repr,
+)
+def test_a_plain_value_becomes_the_obvious_json(value, expected):
+    """Also nested, where most of them are found."""
+    assert decoded(value) == expected
+    assert decoded({"at": [value]}) == {"at": [expected]}
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (torch.arange(6).reshape(2, 3), "torch.int64"),
+        (torch.ones(2, requires_grad=True), "torch.float32"),
+        (torch.ones(4)[::2], "torch.float32"),
+        (torch.tensor([1 + 2j]).conj(), "torch.complex64"),
+        (torch.eye(2).to_sparse(), "torch.float32"),
+    ],
+    ids=repr,
+)
+def test_a_tensor_carries_its_values_without_pickle(value, dtype):
+    """`numpy.load(allow_pickle=False)` reads them back."""
+    told = decoded(value)
+    assert (told["content_type"], told["dtype"], told["data"]) == ("application/tensor", dtype, None)
+    assert told["shape"] == list(value.shape)
+    dense = (value.detach().to_dense() if value.is_sparse else value.detach()).resolve_conj()
+    np.testing.assert_array_equal(array_of(told), dense.numpy())
+
+
+def test_a_tensor_of_a_type_that_numpy_lacks_travels_as_float32():
+    """`dtype` still says what it was."""
+    told = decoded(torch.tensor([1.5, -2.0], dtype=torch.bfloat16))
+    assert told["dtype"] == "torch.bfloat16"
+    assert array_of(told).tolist() == [1.5, -2.0]
+
+
+def test_an_array_keeps_shape_and_type():
+    """A view of another array too."""
+    told = decoded(np.arange(6, dtype=np.int16).reshape(2, 3).T)
+    assert (told["content_type"], told["dtype"], told["shape"]) == ("application/ndarray", "int16", [3, 2])
+    assert array_of(told).tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_bytes_become_a_data_url():
+    """With their size, and readable by whoever reads images."""
+    told = decoded(b"\x00\xff")
+    assert (told["content_type"], told["size"]) == ("application/octet-stream", 2)
+    assert bytes_of(told) == bytes_of(decoded(memoryview(b"\x00\xff"))) == b"\x00\xff"
+
+
+def test_an_image_under_way_is_a_jpeg_as_fal_has_it():
+    """The same fields, in fal's form."""
+    told = decoded({"image": Image.new("RGB", (3, 2), "red")})["image"]
+    assert {**told, "url": ""} == {
+        "content_type": "image/jpeg",
+        "width": 3,
+        "height": 2,
+        "data": None,
+        "url": "",
+    }
+    assert image_of(told).format == "JPEG"
+
+
+@pytest.mark.parametrize("image_format", IMAGE_MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
+def test_an_image_of_any_mode_goes_into_any_format(mode, image_format):
+    """fal's JPEG fails for RGBA and P."""
+    told = decoded(Image.new(mode, (3, 2)), image_format=image_format)
+    assert told["content_type"] == f"image/{image_format}"
+    assert image_of(told).size == (3, 2)
+
+
+def test_what_is_transparent_becomes_white_where_the_format_has_no_alpha():
+    """And stays transparent where it has."""
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert min(image_of(decoded(clear)).getpixel((4, 4))) > 250
+    assert image_of(decoded(clear, image_format="png")).getpixel((4, 4)) == (255, 0, 0, 0)
+    assert image_of(decoded(clear, image_format="webp")).mode == "RGBA"
+
+
+def test_a_better_quality_is_a_larger_image():
+    """Final images use it."""
+    noise = Image.effect_noise((64, 64), 90)
+    assert len(encode(noise, quality=95)) > len(encode(noise, quality=60))
+
+
+def test_an_unknown_image_format_is_refused():
+    """Also where there is no image, so that it shows at once."""
+    with pytest.raises(ValueError, match="jpeg, png, webp"):
+        encode({}, "gif")
+
+
+_loop: list[Any] = []
+_loop.append({"again": _loop})
+_deep: list[Any] = []
+for _ in range(MAX_DEPTH + 10):
+    _deep = [_deep]
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "reason"),
+    [
+        ({"a": [1, 2, {"b": object()}]}, "$.a[2].b", "object has no JSON form"),
+        ({"a": Box(1, {"x": {1, 2}})}, "$.a._inside.x", "set has no JSON form"),
+        ({"a": Holder(thing=object())}, "$.a.thing", "object has no JSON form"),
+        ([lambda: 0], "$[0]", "function has no JSON form"),
+        ({"a": {1: 2}}, "$.a", "its key 1 is no text"),
+        ({"a": [2**64]}, "$.a[0]", "64-bit"),
+        ({"a": "\ud800"}, "$.a", "surrogates"),
+        ({"a": {"\ud800": 1}}, "$.a", "surrogates"),
+        (_loop, "$[0].again", "it contains itself"),
+        ({"a": np.array([object()])}, "$.a", "ndarray has no JSON form"),
+        ({"a": np.complex64(1)}, "$.a", "complex has no JSON form"),
+        ({"a": datetime.timedelta(1)}, "$.a", "timedelta has no JSON form"),
+        ((i for i in ()), "$", "generator has no JSON form"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_has_no_json_form_is_refused_with_its_path(value, path, reason):
+    """The first such value, in the caller, as a TypeError."""
+    with pytest.raises(NotEncodable, match=reason) as caught:
+        encode(value)
+    assert caught.value.path == path
+    assert isinstance(caught.value, TypeError)
+
+
+def test_nesting_past_what_json_readers_take_is_refused():
+    """Not by a RecursionError."""
+    with pytest.raises(NotEncodable, match="levels deep"):
+        encode(_deep)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["x" * 1000], np.zeros(1000), torch.zeros(1000), b"x" * 1000, {"a": [Image.effect_noise((99, 99), 9)]}],
+)
+def test_an_event_past_its_limit_is_refused(value):
+    """With the sizes, and what to do."""
+    with pytest.raises(EventTooLarge, match=r"more than the 900 .* in parts"):
+        encode(value, max_bytes=900)
+
+
+def test_an_event_is_one_line():
+    """A raw newline or tab would break the frames that carry it (event.py)."""
+    data = encode({"a\tb": "c\nd\r\u2028"})
+    assert not {b"\n", b"\r", b"\t"} & {bytes([byte]) for byte in data}
+
+
+def test_an_event_shows_the_moment_of_its_call():
+    """Changing the value afterwards changes nothing."""
+    value: dict[str, Any] = {"t": torch.zeros(2), "l": [1]}
+    data = encode(value)
+    value["t"] += 1
+    value["l"].append(2)
+    assert array_of(json.loads(data)["t"]).tolist() == [0, 0]
+    assert json.loads(data)["l"] == [1]
+
+
+def test_a_class_that_is_only_named_like_an_image_is_no_image():
+    """Types decide; fal goes by the class's name, and breaks."""
+
+    class Image:
+        pass
+
+    with pytest.raises(NotEncodable, match="Image has no JSON form"):
+        encode(Image())
+
+
+def test_it_works_without_torch_numpy_and_pillow():
+    """Nothing is imported for the sake of a check."""
+    code = (
+        "import sys; from rankcast.gpu_worker.payload import encode; "
+        "assert encode({'a': (1, b'x')}).startswith(b'{'); "
+        "assert not {'torch', 'numpy', 'PIL', 'pydantic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+_json = st.recursive(
+    st.none() | st.booleans() | _numbers | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(_json)
+def test_json_survives_unchanged(value):
+    """Whatever JSON can say, also what looks like one of our own objects."""
+    assert orjson.loads(encode(value)) == value
+
+
+@given(st.dictionaries(st.text(), st.floats() | st.binary(max_size=9) | st.tuples(st.integers(0, 9))))
+def test_whatever_is_accepted_is_json(value):
+    """Strictly: no NaN, no Infinity."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(token)
+
+    json.loads(encode(value), parse_constant=refuse)
