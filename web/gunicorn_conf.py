@@ -35,8 +35,8 @@ def post_worker_init(worker: Any) -> None:
     leave = signal.getsignal(signal.SIGTERM)
 
     def end_streams_and_leave(signum: int, frame: FrameType | None) -> None:
-        # Not here: a signal handler may not wait, and closing takes locks.
-        gevent.spawn(services.close)
+        # Not here: a signal handler may not wait for locks.
+        gevent.spawn(services.leave)
         if callable(leave):
             leave(signum, frame)
 

@@ -182,11 +182,15 @@ class Hub:
         for target in (self._listen, self._watch):
             threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True).start()
 
-    def close(self) -> None:
-        """Tell all viewers that the process ends, then hang up."""
+    def dismiss(self) -> None:
+        """Tell all viewers that this process is about to end. Those that stay are served until it does."""
         self.is_closing = True
         for feed in self._followed():
             feed.wake()
+
+    def close(self) -> None:
+        """Dismiss all viewers, and hang up."""
+        self.dismiss()
         self._closed.set()
         self._look_now.set()
         with self._lock:
@@ -232,7 +236,7 @@ class Hub:
                 back_off_s = 0.0
                 self._hear()
             except (RedisError, OSError) as error:
-                if back_off_s == 0 and not self.is_closing:
+                if back_off_s == 0 and not self._closed.is_set():
                     log.warning("no live events until Redis is back, streams wait: %s", error)
             except Exception:
                 # Without this thread nobody would hear anything any more.
@@ -243,7 +247,7 @@ class Hub:
     def _connect(self) -> None:
         self._connection.connect()
         with self._lock:
-            if self.is_closing:
+            if self._closed.is_set():
                 raise redis.ConnectionError("closed while it was connecting")
             self._is_connected = True
             self._subscribe(list(self._feeds.values()))

@@ -25,7 +25,7 @@ MAX_REDIS_CONNECTIONS = 32
 
 @dataclass(kw_only=True)
 class Services:
-    """Safe to share between threads. `start` after any fork, `close` before the process ends."""
+    """Safe to share between threads. `start` after any fork, `leave` before the process ends."""
 
     settings: WebSettings
     client: redis.Redis
@@ -50,10 +50,9 @@ class Services:
         with at_the_edge():
             self.client.ping()
 
-    def close(self) -> None:
-        """End the streams that can be resumed elsewhere, and stop what runs in the background."""
-        self.hub.close()
-        self.sweep.stop()
+    def leave(self) -> None:
+        """The process is about to end: send away the streams that can be resumed elsewhere."""
+        self.hub.dismiss()
 
 
 def make_services(settings: WebSettings) -> Services:

@@ -153,6 +153,22 @@ def test_a_client_that_leaves_does_not_cancel_the_job(
     assert store.record(job_id).is_cancel_requested is False
 
 
+def test_a_process_that_ends_serves_its_direct_streams_first(
+    web: str, valkey_url: str, store: JobStore, event_log: EventLog
+) -> None:
+    """Nobody could go on with them elsewhere."""
+    with web_tier(valkey_url) as leaving:
+        watch = Watch(leaving.url, f"/run/{TASK}/stream", post=INPUT)
+        resumable = Watch(leaving.url, f"/jobs/{job_of(watch)}/stream")
+        claim = running(store, job_of(watch))
+        leaving.process.terminate()
+        resumable.to_end()
+        append(event_log, claim, 2, '"live still"')
+        wait_until(lambda: b"live still" in watch.raw, "a live event")
+        store.finish(claim, SUCCESS, 2)
+        assert [frame.json for frame in watch.to_end()] == ["live still", {"done": True}]
+
+
 def test_an_empty_body_is_an_empty_input(web: str) -> None:
     """fal's JavaScript client sends none where there is no input."""
     response = httpx.post(f"{web}/stream")
