@@ -109,7 +109,8 @@ class JobStore:
         )
 
     def claim(self, *, task: str, token: str, worker: str, job_id: str | None, is_warm: bool) -> Claim | None:
-        """Begin an attempt: on `job_id` if it is queued, else on the head of the task's queue.
+        """Begin an attempt: on `job_id` if it is queued and no job of higher priority is, else on the
+        head of the task's queue.
 
         None when nothing is queued. The same `token` again gets the same claim, so a lost reply
         costs nothing. Writes the attempt's first event, `<fence>-1`.

@@ -1,11 +1,14 @@
--- An attempt begins: the job named if it is queued, else the head of the task's queue, else none.
+-- An attempt begins: the job named if it is queued and none is more urgent, else the head of the
+-- task's queue, else none.
 -- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
 --       comma before it), token_ttl_ms.
 -- Replies: OK, job_id, fence, attempt, options, input | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease_ms, detail, token_ttl_ms = ARGV[5], ARGV[6], ARGV[7]
-local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input'}
+local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score'}
+
+local function priority_of(score) return math.floor(score / 1e13) end
 
 local token_key = PREFIX .. 'claim:' .. token
 local held = redis.call('GET', token_key)
@@ -18,6 +21,9 @@ end
 
 local id, job = named, {}
 if named ~= '' then job = fields_of(named, FIELDS) end
+-- Wake-ups come in the order of submission, and queues of messages know nothing of priority.
+local head = redis.call('ZRANGE', queued_key(task), 0, 0, 'WITHSCORES')
+if job.score and head[2] and priority_of(head[2]) < priority_of(job.score) then job = {} end
 while job.state ~= 'queued' or job.task ~= task do
   id = redis.call('ZRANGE', queued_key(task), 0, 0)[1]
   if not id then return {'NONE'} end

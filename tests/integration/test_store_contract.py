@@ -76,6 +76,12 @@ def test_priority_decides_and_then_the_order_of_submission(store):
     assert [claim_next(store).job_id for _ in order] == order
 
 
+def test_a_wake_up_for_an_older_job_starts_a_more_urgent_one(store):
+    """Messages come in the order of submission: named jobs give way, but only to a higher priority."""
+    first, second, urgent = (submit(store, priority=p) for p in (5, 5, 0))
+    assert [claim_next(store, named).job_id for named in (second, second, first)] == [urgent, second, first]
+
+
 def test_a_full_queue_takes_no_more_and_writes_nothing(redis, settings):
     """The bound is of one task; others go on."""
     store = JobStore(redis, replace(settings, max_queued=2))
