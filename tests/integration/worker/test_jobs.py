@@ -1,0 +1,150 @@
+"""Jobs on a real worker, from the submit to the end event."""
+
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from helpers import wait_until
+from workers import Site, Worker, worker
+
+from rankcast.tasks.celery_app import queue_of
+from rankcast.tasks.event import END, RESULT, STATE, EventId
+from rankcast.tasks.state import JobState
+
+
+@pytest.fixture(scope="module")
+def host(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One slot, all of the tasks that work."""
+    with worker(
+        site.url, "steady.py", folder=tmp_path_factory.mktemp("host"), env={"RANKCAST_HOST": "gpu-1"}
+    ) as started:
+        yield started
+
+
+def output(site: Site, job_id: str) -> dict[str, object]:
+    record = site.wait_ended(job_id)
+    assert record.state is JobState.SUCCEEDED, record.error
+    found: dict[str, object] = orjson.loads(site.store.output(job_id) or b"null")
+    return found
+
+
+def test_the_log_of_a_job_tells_its_life_in_order(site: Site, host: Worker):
+    """0-1 queued, n-1 starting, n-2 running, the results, the end; nothing else and no hole."""
+    job_id = site.submit("acme/steps", {"steps": 3})
+    output(site, job_id)
+    events = site.events(job_id)
+    fence = events[1].id.fence
+    assert [event.id for event in events] == [EventId(0, 1), *(EventId(fence, seq) for seq in range(1, 7))]
+    assert [event.prev for event in events[1:]] == [event.id for event in events[:-1]]
+    assert [event.kind for event in events] == [STATE] * 3 + [RESULT] * 3 + [END]
+    told = [orjson.loads(event.data or b"null") for event in events]
+    assert [each["state"] for each in (*told[:3], told[-1])] == ["queued", "starting", "running", "succeeded"]
+    assert (told[1]["host"], told[1]["attempt"]) == ("gpu-1", 1)
+    assert told[3:6] == [{"step": step, "total": 2.0 * step} for step in range(3)]
+    assert told[-1]["output"]["world_size"] == 2
+
+
+def test_the_second_job_finds_the_group_warm(site: Site, host: Worker):
+    """The same processes, what `setup` made included; the stream says which one had to load."""
+    jobs = [site.submit("acme/other"), site.submit("acme/steps"), site.submit("acme/steps")]
+    _, first, second = (output(site, job_id) for job_id in jobs)
+    assert second["pid"] == first["pid"]
+    assert second["calls"] == 2
+    assert [site.store.record(job_id).metrics["cold"] for job_id in jobs[1:]] == [True, False]
+    assert [b'"loading":true' in (site.events(job_id)[1].data or b"") for job_id in jobs[1:]] == [True, False]
+
+
+def test_tasks_take_turns_on_a_slot(site: Site, host: Worker):
+    """A switch closes one group and loads the other; nobody notices but by the time it takes."""
+    order = ["acme/steps", "acme/other", "acme/steps"]
+    jobs = [output(site, site.submit(task)) for task in order]
+    assert len({job["pid"] for job in jobs}) == 3
+    # The worker, its forkserver, Python's resource tracker, and the ranks of one group.
+    wait_until(lambda: len(host.family()) == 5, f"two ranks: {host.family()}")
+
+
+def test_what_ranks_print_is_in_the_jobs_logs(site: Site, host: Worker):
+    """With rank, host and stream, all of it by the time the job has ended, and in the worker's own log."""
+    job_id = site.submit("acme/steps")
+    output(site, job_id)
+    lines = {(each.rank, each.host, each.stream, each.text) for _, each in site.logs.read(job_id)}
+    wanted = {
+        (rank, "gpu-1", stream, f"rank {rank} {verb}")
+        for rank in (0, 1)
+        for stream, verb in (("stdout", "begins"), ("stderr", "complains"))
+    }
+    assert wanted <= lines
+    assert f"[{job_id} rank 1] rank 1 begins" in host.log
+
+
+def test_the_record_has_the_figures_of_a_job(site: Site, host: Worker):
+    """How long it waited, loaded and ran, in ms."""
+    job_id = site.submit("acme/steps", {"steps": 2, "delay_s": 0.05})
+    output(site, job_id)
+    metrics = site.store.record(job_id).metrics
+    assert metrics.keys() == {"cold", "queue_ms", "load_ms", "run_ms"}
+    assert metrics["run_ms"] >= 100
+
+
+def test_celery_shows_a_running_job_under_its_tasks_name(site: Site, host: Worker):
+    """`celery inspect active` speaks of jobs: their id, their task."""
+    job_id = site.submit("acme/patient")
+    site.wait_event(job_id, "pid")
+    active = wait_until(lambda: site.app.control.inspect(timeout=1).active(), "an answer to inspect")
+    [shown] = next(iter(active.values()))
+    assert (shown["id"], shown["name"]) == (job_id, "acme/patient")
+    site.store.cancel(job_id)
+    site.wait_ended(job_id)
+
+
+def test_a_job_whose_message_is_lost_runs_all_the_same(site: Site, host: Worker):
+    """Several of them, while the slot is busy: the worker wakes itself until none is left."""
+    first = site.submit("acme/patient")
+    site.wait_event(first, "pid")
+    jobs = [site.submit("acme/steps") for _ in range(3)]
+    site.redis.delete(queue_of("acme/steps"))
+    site.store.cancel(first)
+    for job_id in jobs:
+        output(site, job_id)
+
+
+def test_a_message_for_a_job_that_has_ended_does_nothing(site: Site, host: Worker):
+    """Doubled and stale wake-ups are part of life."""
+    job_id = site.submit("acme/other")
+    first = output(site, job_id)
+    assert site.redis.llen(queue_of("acme/other")) == 0
+    for _ in range(3):
+        site.wake("acme/other", job_id)
+    wait_until(lambda: not site.redis.exists(queue_of("acme/other"), "unacked"), "the messages are read")
+    assert output(site, job_id) == first
+    assert site.store.record(job_id).attempt == 1
+
+
+def test_jobs_start_in_the_order_of_their_priority(site: Site, host: Worker):
+    """The record decides, whatever order the messages come in."""
+    blocker = site.submit("acme/patient")
+    site.wait_event(blocker, "pid")
+    late, early = site.submit("acme/other", priority=9), site.submit("acme/other", priority=0)
+    site.store.cancel(blocker)
+    assert output(site, early)["called_at"] < output(site, late)["called_at"]  # type: ignore[operator]
+
+
+def test_the_catalog_shows_the_worker_and_its_slot(site: Site, host: Worker):
+    """What `rankcast status` prints: host, slot, the task that is warm there."""
+    output(site, site.submit("acme/steps"))
+
+    def shown() -> bool:
+        [told] = site.catalog.workers()
+        return (told.host, told.slots[0].warm, told.slots[0].state) == ("gpu-1", "acme/steps", "idle")
+
+    wait_until(shown, "the heartbeat after the job")
+    assert {task.name: task.workers for task in site.catalog.tasks()} == dict.fromkeys(
+        ("acme/deaf", "acme/other", "acme/patient", "acme/steps"), 1
+    )
+
+
+def test_nothing_of_celery_grows_in_redis(site: Site, host: Worker):
+    """No binding of ours, no list that nobody reads."""
+    output(site, site.submit("acme/other"))
+    keys = {key.decode() for key in site.redis.scan_iter() if not key.startswith(b"rankcast:")}
+    assert {key for key in keys if "pidbox" not in key} <= {"_kombu.binding_deadlines"}
