@@ -178,6 +178,12 @@ def living_with(mark: str) -> list[str]:
     return found
 
 
+def kill(pid: int) -> None:
+    """SIGKILL, and wait until it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), f"the end of {pid}")
+
+
 def is_alive(pid: int) -> bool:
     """Whether it runs; one that only waits to be reaped does not."""
     try:
