@@ -39,7 +39,7 @@ def main() -> int:
         signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))
     console = Console(highlight=False)
     try:
-        run(console, folder=args.out.resolve(), steps=args.steps, rows=args.rows)
+        run(console, folder=args.out, steps=args.steps, rows=args.rows)
     except (RankcastError, NotUp) as error:
         console.print(f"[red]The demo failed:[/red] {error}")
         return 1
@@ -53,14 +53,14 @@ def run(console: Console, *, folder: Path, steps: int, rows: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     console.print("Starting Rankcast: Redis, the web tier, and a worker with two ranks …")
-    with rankcast_up(log=folder / "rankcast-up.log", env={"DIGITS_DIR": str(folder)}) as address:
+    with rankcast_up(log=folder / "rankcast-up.log", env={"DIGITS_DIR": str(folder.resolve())}) as address:
         clock.lap("start-up")
-        console.print(f"Up at {address}; what it says is in {folder / 'rankcast-up.log'}\n")
+        console.print(f"Up at {address}; what it says is in rankcast-up.log.\n")
         with Client(address) as client:
             job = client.submit("examples/digits-train", steps=steps, name="digits")
             trained = watch(console, job, "training  ", folder / "train")
             clock.lap("training")
-            job = client.submit("examples/digits-generate", steps=200, preview_every=10, rows=rows)
+            job = client.submit("examples/digits-generate", steps=200, preview_every=20, rows=rows)
             drawn = watch(console, job, "generation", folder / "generate")
             clock.lap("generation")
     clock.lap("shutdown")
@@ -84,6 +84,7 @@ def watch(console: Console, job: Job, title: str, pictures: Path) -> dict[str, A
         with contextlib.suppress(RankcastError):
             job.cancel()
         raise
+    console.print()
     output: dict[str, Any] = job.result()
     return output
 
@@ -108,14 +109,14 @@ def share_recognised(digits: np.ndarray, labels: list[int]) -> float:
 def summary(trained: dict[str, Any], drawn: dict[str, Any], clock: "Clock", folder: Path) -> Table:
     digits = np.load(io.BytesIO(bytes_of(drawn["digits"])), allow_pickle=False)
     recognised = share_recognised(digits, drawn["labels"])
-    laps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in clock.laps.items())
+    laps = ", ".join(f"{seconds:.1f} {name}" for name, seconds in clock.laps.items())
     table = Table.grid(padding=(0, 2))
     table.add_row("time", f"{clock.total_s:.1f} s: {laps}")
     table.add_row("training", f"{trained['steps']} steps, final loss {trained['final_loss']:.3f}")
     for rank, digest in enumerate(trained["weights_sha256"]):
         table.add_row(f"rank {rank}", f"ended with weights {digest[:16]}…")
     table.add_row("drawn", f"{len(digits)} digits; a classifier of scans reads {recognised:.0%} as asked")
-    table.add_row("pictures", f"{folder / 'digits.png'}, and how they came about in train/ and generate/")
+    table.add_row("pictures", f"digits.png, and train/, generate/ for how they came about, in {folder}")
     return table
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ CELL = (SIDE + 2 * MARGIN) * ZOOM
 #: Rows of digits that fit a small terminal.
 ROWS_SHOWN = 2
 SPARKS = "▁▂▃▄▅▆▇█"
-SPARKLINE_WIDTH = 40
+SPARKLINE_WIDTH = 20
 
 
 def image_of(encoded: dict[str, Any]) -> Image.Image:
@@ -62,8 +63,8 @@ class JobView:
 
 
 def sparkline(values: list[float]) -> str:
-    """The newest values as a row of bars, the largest of them full height."""
-    values = values[-SPARKLINE_WIDTH:]
+    """All of them, thinned out to fit, as a row of bars; the largest has full height."""
+    values = values[:: math.ceil(len(values) / SPARKLINE_WIDTH)]
     low, high = min(values), max(values)
     scale = (len(SPARKS) - 1) / (high - low) if high > low else 0
     return "".join(SPARKS[round((value - low) * scale)] for value in values)

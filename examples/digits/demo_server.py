@@ -15,7 +15,7 @@ from typing import IO
 
 HERE = Path(__file__).parent
 #: `rankcast up` says one line with its address when, and not before, everything is up.
-READY = re.compile(r"Rankcast is up at (\S+)")
+READY = re.compile(r"^rankcast is up at (\S+)", re.IGNORECASE)
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 
