@@ -10,9 +10,10 @@ import contextlib
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from celery import Celery
@@ -50,7 +51,8 @@ class Runtime:
         self.settings = settings
         self.worker_id = f"{settings.host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.own_queue = own_queue(self.worker_id)
-        self._forkserver = ForkServer.start(settings.tasks, counts_devices=settings.gpus != ())
+        with _working_directory_on_path():
+            self._forkserver = ForkServer.start(settings.tasks, counts_devices=settings.gpus != ())
         try:
             self.tasks = {task.name: task for task in self._forkserver.tasks}
             self.slots: Slots[RankGroup] = Slots(self._lay_out())
@@ -230,6 +232,18 @@ class Runtime:
             thread.start()
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    """Find users' modules from where the worker was started, as `python -m` does. In the forkserver
+    only, which takes the path over: here a user's `queue.py` could stand in for the standard one."""
+    cwd = os.getcwd()
+    sys.path.insert(0, cwd)
+    try:
+        yield
+    finally:
+        sys.path.remove(cwd)
 
 
 def _info(task: TaskDescription) -> TaskInfo:

@@ -15,7 +15,7 @@ import redis as redis_py
 from helpers import wait_until
 
 from rankcast.tasks.catalog import Catalog
-from rankcast.tasks.celery_app import make_app, wake
+from rankcast.tasks.celery_app import make_app, queue, wake
 from rankcast.tasks.connect import connect
 from rankcast.tasks.event import START, Event
 from rankcast.tasks.eventlog import EventLog
@@ -140,6 +140,14 @@ class Site:
     def wake(self, task: str, job_id: str) -> None:
         """Send the workers of a task one more message."""
         assert wake(self.app, task=task, job_id=job_id)
+
+    def wake_through(self, queue_name: str, task: str, job_id: str) -> None:
+        """Send that message through another queue."""
+        assert wake(self.app, task=task, job_id=job_id, to=queue(queue_name))
+
+    def forget_jobs(self) -> None:
+        """End what a test left queued or claimed on purpose, and drop its messages."""
+        self.redis.flushall()
 
     def wait_ended(self, job_id: str, timeout_s: float = 30.0) -> JobRecord:
         def ended() -> JobRecord | None:
