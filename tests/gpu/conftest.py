@@ -1,0 +1,44 @@
+"""Rank groups on a real GPU. This process never touches CUDA itself: it asks nvidia-smi."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rankcast.gpu_worker.forkserver import ForkServer
+
+HERE = Path(__file__).parent
+
+
+def _smi(query: str) -> list[int]:
+    """One number a GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return [int(line) for line in done.stdout.split()] if done.returncode == 0 else []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, and skip them where there is no GPU."""
+    here = [item for item in items if HERE in item.path.parents]
+    reason = None if not here or _smi("index") else "needs a GPU; nvidia-smi finds none"
+    for item in here:
+        item.add_marker(pytest.mark.gpu)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def memory_used_mib() -> Callable[[], int]:
+    """MiB in use on the first GPU, by anybody."""
+    return lambda: _smi("memory.used")[0]
+
+
+@pytest.fixture(scope="module")
+def forkserver() -> Iterator[ForkServer]:
+    server = ForkServer.start([str(HERE / "tasks.py")])
+    yield server
+    server.stop()

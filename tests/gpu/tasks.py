@@ -1,0 +1,60 @@
+"""Tasks for machines with a GPU."""
+
+import time
+
+import torch
+import torch.distributed as dist
+
+from rankcast import DistributedWorker, task
+
+
+def add_up(worker: DistributedWorker) -> float:
+    """The sum of 1, 2, … over the ranks, added up on the device."""
+    mine = torch.full((1024, 1024), float(worker.rank + 1), device=worker.device)
+    if dist.get_backend() == "nccl":
+        dist.all_reduce(mine)
+        return float(mine[0, 0])
+    on_cpu = mine.cpu()
+    dist.all_reduce(on_cpu)
+    return float(on_cpu[0, 0])
+
+
+class Reports(DistributedWorker):
+    def __call__(self):
+        seen = self.run_in_worker(torch.cuda.current_device).result()
+        return {
+            "sum": add_up(self),
+            "backend": dist.get_backend(),
+            "device": str(self.device),
+            "current": torch.cuda.current_device(),
+            "current_in_loop_thread": seen,
+            "is_bad_fork": torch.cuda._is_in_bad_fork(),
+        }
+
+
+@task("gpu/one")
+class One(Reports):
+    """One rank: NCCL."""
+
+
+@task("gpu/two", world_size=2)
+class Two(Reports):
+    """Two ranks."""
+
+
+@task("gpu/streams")
+class Streams(DistributedWorker):
+    def __call__(self):
+        self.add_streaming_result({"latents": torch.arange(4.0, device=self.device)})
+
+
+@task("gpu/hog", cancel_grace_s=0.2)
+class Hog(DistributedWorker):
+    """Takes 2 GiB of the device and does not stop by itself."""
+
+    def __call__(self):
+        self.held = torch.ones(2 * 1024**3, dtype=torch.uint8, device=self.device)
+        torch.cuda.synchronize()
+        self.add_streaming_result("holding")
+        while True:
+            time.sleep(0.01)
