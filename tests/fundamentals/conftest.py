@@ -24,3 +24,8 @@ def up() -> Iterator[Up]:
 def client(up: Up) -> Iterator[Client]:
     with Client(up.url) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> None:
+    """Groups stay warm from one test to the next; `up` checks at the end that nothing is left."""

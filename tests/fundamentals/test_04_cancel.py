@@ -13,10 +13,8 @@ def test_a_running_job_stops_where_it_asks(client: Client):
     job.cancel()
     *_, end = stream
     assert end.data["state"] == "cancelled"
-    assert sorted(line.text for line in job.logs()) == [
-        "[rank 0] I was told to stop",
-        "[rank 1] I was told to stop",
-    ]
+    lines = {line.text for line in job.logs()}
+    assert {"[rank 0] I was told to stop", "[rank 1] I was told to stop"} <= lines
 
 
 def test_a_queued_job_ends_without_ever_starting(client: Client):
