@@ -7,7 +7,6 @@ first test, each of which looks at some of what came out.
 import base64
 import io
 import runpy
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -59,11 +58,12 @@ class Transcript:
 
 
 @pytest.fixture(scope="module")
-def transcript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transcript]:
+def transcript(tmp_path_factory: pytest.TempPathFactory) -> Transcript:
     folder = tmp_path_factory.mktemp("digits")
     with rankcast_up(log=folder / "up.log", env={"DIGITS_DIR": str(folder)}) as address:
         with Client(address) as client:
-            yield converse(client, folder)
+            transcript = converse(client, folder)
+    return transcript
 
 
 def converse(client: Client, folder: Path) -> Transcript:

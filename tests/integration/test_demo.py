@@ -61,21 +61,20 @@ def test_the_demo_trains_draws_and_leaves_pictures(tmp_path: Path, env: dict[str
     assert marked(env) == []
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
 def test_a_demo_that_is_interrupted_stops_everything(
-    signum: signal.Signals, code: int, tmp_path: Path, env: dict[str, str], wait_until: Callable[..., object]
+    tmp_path: Path, env: dict[str, str], wait_until: Callable[..., object]
 ):
-    """Ctrl-C, or a `kill`, in the middle of training."""
+    """Ctrl-C in the middle of training: in seconds, though 20,000 steps were asked for."""
     command = [sys.executable, DEMO, "--steps", "20000", "--out", tmp_path]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as demo:
         try:
             wait_until(lambda: list(tmp_path.glob("train/*.png")), "a first picture", timeout_s=60)
             assert len(marked(env)) > 3
-            demo.send_signal(signum)
+            demo.send_signal(signal.SIGINT)
             said, _ = demo.communicate(timeout=30)
         finally:
             demo.kill()
-    assert demo.returncode == code, said
+    assert demo.returncode == 130, said
     assert marked(env) == []
 
 
