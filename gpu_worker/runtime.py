@@ -152,13 +152,19 @@ class Runtime:
             attempt.leave()
 
     def close(self) -> None:
-        """Leave nothing behind: no thread at work, no rank, no forkserver, no entry in the catalog."""
+        """Leave in good order: every group has run its `teardown`."""
         self.drain()
         for ticker in (self._wake_ups, self._idle, self._heartbeat, self._sweep):
             ticker.stop()
         self._close_groups()
         self._parts.logs.stop()
         self._parts.leases.stop()
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave nothing behind: no rank, no forkserver, no entry in the catalog. Starts no thread, so
+        it may be called while the interpreter ends."""
+        self._heartbeat.stop()
         self._channel.stop()
         with contextlib.suppress(StoreUnavailable):
             self._catalog.retire(self.worker_id, list(self.tasks))

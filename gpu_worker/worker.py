@@ -5,6 +5,7 @@ holds and does is in runtime.py. The environment says which tasks it serves (set
 `rankcast worker` is the same with options.
 """
 
+import atexit
 import logging
 import re
 import signal
@@ -117,6 +118,13 @@ def _drain(**_: Any) -> None:
 def _close(**_: Any) -> None:
     while _runtimes:
         _runtimes.pop().close()
+
+
+@atexit.register
+def _leave() -> None:
+    """For the ends that send no `worker_shutdown`: a cold shutdown, an error of Celery's own."""
+    while _runtimes:
+        _runtimes.pop().leave()
 
 
 @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")

@@ -47,6 +47,7 @@ def test_a_worker_that_must_stop_now_gives_its_job_back(site: Site, tmp_path: Pa
         host.stop(signal.SIGQUIT)
         host.wait_gone()
         assert not is_alive(rank)
+    assert site.catalog.workers() == []
     record = site.store.record(job_id)
     assert (record.state, record.losses) == (JobState.QUEUED, 0)
     site.forget_jobs()
