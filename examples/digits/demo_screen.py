@@ -82,4 +82,5 @@ def half_blocks(image: Image.Image, max_width: int) -> Text:
         for upper, lower in zip(upper_row, lower_row, strict=True):
             text.append("▀", f"rgb({upper},{upper},{upper}) on rgb({lower},{lower},{lower})")
         text.append("\n")
+    text.rstrip()
     return text

@@ -144,7 +144,7 @@ class Training:
         """Train on one batch; this rank's loss, still on the device."""
         loss = loss_of(self.ddp, pictures, labels)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # DDP averages the gradients in here
+        loss.backward()  # DDP averages the gradients in here
         self.optimizer.step()
         self.schedule.step()
         self.average.update_parameters(self.ddp.module)
