@@ -10,6 +10,7 @@ import logging
 import re
 import signal
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -64,6 +65,8 @@ def _boot(conf: Any, options: dict[str, Any], **_: Any) -> None:
     except (ValueError, RankcastError) as error:
         # A string as exit code: printed to stderr, and the code is 1.
         sys.exit(f"rankcast worker: {error}")
+    # Eight lines at every reconnect, about a setting that celery_app.py does set.
+    warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced")
     _runtimes[:] = [runtime]
     conf.worker_concurrency = len(runtime.slots)
     conf.task_queues = [queue(queue_of(task)) for task in runtime.tasks] + [runtime.own_queue]

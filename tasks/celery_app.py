@@ -52,6 +52,8 @@ def make_app(settings: Settings) -> Celery:
         # wait for a one-second tick.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
+        # A job outlives a lost connection to the broker: its claim is what counts.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_pool="threads",
         task_default_exchange="",
         broker_connection_retry_on_startup=True,
