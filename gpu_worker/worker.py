@@ -65,8 +65,6 @@ def _boot(conf: Any, options: dict[str, Any], **_: Any) -> None:
     except (ValueError, RankcastError) as error:
         # A string as exit code: printed to stderr, and the code is 1.
         sys.exit(f"rankcast worker: {error}")
-    # Eight lines at every reconnect, about a setting that celery_app.py does set.
-    warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced")
     _runtimes[:] = [runtime]
     conf.worker_concurrency = len(runtime.slots)
     conf.task_queues = [queue(queue_of(task)) for task in runtime.tasks] + [runtime.own_queue]
@@ -104,6 +102,9 @@ def _open(**_: Any) -> None:
     # Celery would start itself anew under the same pid: the ranks' parent would not have died, so
     # they would live on beside their successors, on the same GPUs.
     signal.signal(signal.SIGHUP, _ignore_hangup)
+    # Eight lines at every reconnect, about a setting that celery_app.py does set; here because
+    # Celery's set-up of its log lets all of its warnings through.
+    warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced")
     _runtimes[0].open()
 
 
