@@ -26,7 +26,8 @@ from rankcast.tasks.store import JobStore
 from rankcast.tasks.submit import Submitter
 
 TASKS = Path(__file__).parent / "fixtures" / "tasks"
-CELERY = Path(sys.executable).with_name("celery")
+#: As the command does, which leaves the working directory off the path.
+CELERY = (sys.executable, "-P", "-m", "celery")
 #: A worker imports torch and the tasks before it is ready.
 START_TIMEOUT_S = 60.0
 #: In the environment of a worker and of all that it starts, so that a test finds what it left behind.
@@ -88,7 +89,7 @@ def worker(
     mark = uuid.uuid4().hex
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
     tasks = os.pathsep.join(str(TASKS / spec) if (TASKS / spec).exists() else spec for spec in specs)
-    command = [CELERY, "-A", "rankcast.gpu_worker.worker", "worker", "-l", "INFO", "-n", f"{log.stem}@%h"]
+    command = [*CELERY, "-A", "rankcast.gpu_worker.worker", "worker", "-l", "INFO", "-n", f"{log.stem}@%h"]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--without-mingle", "--without-gossip", *options],

@@ -1,0 +1,64 @@
+"""A worker on a host with a GPU: who gets the device, and that it comes back."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from helpers import wait_until
+from workers import Site, kill, worker
+
+from rankcast.tasks.state import JobState
+
+TASKS = str(Path(__file__).with_name("tasks.py"))
+#: All GPUs, and two ranks may share one: this runs on a host with a single GPU too.
+GPUS = {"RANKCAST_GPUS": "", "RANKCAST_SHARE_GPU": "1"}
+
+MemoryUsed = Callable[[], int]
+
+
+@pytest.fixture
+def site(valkey_url: str) -> Iterator[Site]:
+    site = Site(valkey_url)
+    site.redis.flushall()
+    yield site
+    site.close()
+
+
+def value(site: Site, task: str) -> dict[str, object]:
+    job_id = site.submit(task)
+    record = site.wait_ended(job_id, timeout_s=120)
+    assert record.state is JobState.SUCCEEDED, record.error
+    told: dict[str, object] = orjson.loads(site.store.output(job_id) or b"null")
+    return told
+
+
+def test_jobs_run_on_the_gpus_of_their_slot(site: Site, tmp_path: Path, memory_used_mib: MemoryUsed):
+    """One rank over NCCL, then two that share; unused, the group gives its memory back."""
+    before = memory_used_mib()
+    with worker(site.url, TASKS, folder=tmp_path, env={**GPUS, "RANKCAST_IDLE_TTL_S": "0.5"}) as host:
+        one, two = value(site, "gpu/one"), value(site, "gpu/two")
+        assert (one["backend"], one["device"], one["sum"]) == ("nccl", "cuda:0", 1.0)
+        assert (two["backend"], two["device"], two["sum"]) == ("gloo", "cuda:0", 3.0)
+        [told] = site.catalog.workers()
+        assert told.slots[0].devices == [0]
+        host.wait_log("gpu/two unloaded")
+        wait_until(lambda: memory_used_mib() <= before + 64, "the device is free while the worker waits")
+
+
+def test_a_killed_worker_gives_the_memory_back(site: Site, tmp_path: Path, memory_used_mib: MemoryUsed):
+    """kill -9 in the middle of a job that holds 2 GiB."""
+    before = memory_used_mib()
+    with worker(site.url, TASKS, folder=tmp_path, env=GPUS) as host:
+        site.wait_event(site.submit("gpu/hog"), "holding")
+        assert memory_used_mib() >= before + 2048
+        kill(host.pid)
+        host.wait_gone()
+        wait_until(lambda: memory_used_mib() <= before + 64, "the device's memory is back")
+
+
+def test_a_task_with_more_ranks_than_gpus_is_refused_by_name(site: Site, tmp_path: Path):
+    """Unless ranks may share: at start, and not when its first job comes."""
+    with worker(site.url, TASKS, folder=tmp_path, env={"RANKCAST_GPUS": "0"}, is_ready=False) as host:
+        assert host.process.wait(120) == 1
+        assert "task 'gpu/two' has 2 ranks, one GPU each, and this worker has 1 GPUs" in host.log
