@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -87,14 +88,17 @@ class Child:
     def __init__(self, pid: int, status_fd: int) -> None:
         self.pid = pid
         self._status_fd = status_fd
-        self._session = pid
+        # Tells of the end also where the forkserver, which tells the exit code, went first.
+        self._pidfd = _open_pidfd(pid)
 
     def fileno(self) -> int:
         return self._status_fd
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended, or ends within `timeout_s`."""
-        return bool(_is_readable(self._status_fd, timeout_s))
+        """Whether it is gone, or goes within `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        fds = [self._status_fd] if self._pidfd is None else [self._status_fd, self._pidfd]
+        return all(_is_readable(fd, deadline - time.monotonic()) for fd in fds)
 
     def exitcode(self) -> int | None:
         """Its exit code, or minus the signal that ended it; None when the forkserver went first.
@@ -108,7 +112,10 @@ class Child:
     def kill(self) -> None:
         """SIGKILL to it and to everything in its session's process group."""
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            if self._pidfd is None:
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self.kill_group()
 
     def kill_group(self) -> None:
@@ -119,6 +126,8 @@ class Child:
 
     def close(self) -> None:
         os.close(self._status_fd)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
 
 
 class ForkServer:
@@ -138,14 +147,16 @@ class ForkServer:
     ) -> Self:
         """Start the forkserver for these files and modules, and learn what tasks they hold.
 
-        From the main thread, or RuntimeError. TasksNotLoadable for users' code that does not
-        import or declare what could run; ForkServerLost when the import ends the process, or takes
-        longer than `timeout_s`.
+        From the main thread and one at a time, or RuntimeError. TasksNotLoadable for users' code
+        that does not import or declare what could run; ForkServerLost when the import ends the
+        process, or takes longer than `timeout_s`.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 "the forkserver is started from the main thread: it dies with the thread that starts it"
             )
+        if _server._forkserver_pid is not None:
+            raise RuntimeError("this process has one already; stop that first")
         server = cls(specs)
         try:
             server._learn(counts_devices, timeout_s)
@@ -297,6 +308,13 @@ def _absolute(spec: str) -> str:
 def _has_ended(pid: int) -> bool:
     """Without reaping it: multiprocessing wants to do that."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """A descriptor that stands for this very process, where the system has such."""
+    with suppress(AttributeError, OSError):
+        return os.pidfd_open(pid)
+    return None
 
 
 def _is_readable(fd: int, timeout_s: float) -> bool:

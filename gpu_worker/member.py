@@ -113,7 +113,7 @@ class Member:
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it is gone, or goes within `timeout_s`."""
-        return self.has_ended or self._child.wait(timeout_s)
+        return self._child.wait(timeout_s)
 
     def close(self) -> None:
         """Pass on its last words and let go of it. It must be gone, or is given up."""

@@ -25,7 +25,8 @@ class Control:
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may ask while this very thread does.
+        self._lock = threading.RLock()
         self._is_open = True
         self.is_cancel_requested = False
         self.is_abandoned = False

@@ -1,0 +1,296 @@
+"""Rank 0's publisher: every event in the log, once, in order, whatever Redis goes through."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from jobs import SUCCESS, Memory, forget, let_lease_run_out, running
+from lossy import LossyRedis
+
+from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.payload import encode
+from rankcast.gpu_worker.publisher import Publisher, progress_of
+from rankcast.tasks.connect import connect
+from rankcast.tasks.errors import StaleAttempt
+from rankcast.tasks.event import START
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.job import Claim
+
+Make = Callable[..., Publisher]
+
+
+@pytest.fixture
+def make(event_log) -> Iterator[Make]:
+    """A publisher, closed at the end."""
+    made: list[Publisher] = []
+
+    def make(log: EventLog = event_log, **options: object) -> Publisher:
+        made.append(Publisher(log, **options))
+        return made[-1]
+
+    yield make
+    for publisher in made:
+        publisher.close()
+
+
+@pytest.fixture
+def away(valkey_url) -> Iterator[LossyRedis]:
+    """A way to Redis that can be cut."""
+    proxy = LossyRedis(valkey_url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def log_through(away, settings) -> Iterator[EventLog]:
+    with connect(away.url) as client:
+        yield EventLog(client, settings)
+
+
+def call_of(claim: Claim) -> Call:
+    return Call(claim.job_id, claim.fence, claim.token, claim.attempt, "{}")
+
+
+def put_numbers(publisher: Publisher, numbers: range) -> None:
+    for number in numbers:
+        publisher.put(encode(number))
+
+
+def results(event_log: EventLog, claim: Claim) -> list[object]:
+    events = event_log.read(claim.job_id, START, 100_000)
+    assert [e.id.seq for e in events if e.id.fence == claim.fence] == list(range(1, len(events)))
+    return [json.loads(e.data) for e in events if not e.kind]
+
+
+def test_a_call_begins_with_its_state(make, store, event_log):
+    """The claim wrote n-1; n-2 says that it runs, also where user code never streams."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    assert publisher.flush() == 2
+    last = event_log.read(claim.job_id, START)[-1]
+    assert (last.id.seq, last.kind, json.loads(last.data)) == (2, "state", {"state": "running", "attempt": 1})
+
+
+def test_a_burst_arrives_whole_and_in_order(make, store, event_log):
+    """fal loses the end of it, or gives it to the next caller."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    put_numbers(publisher, range(3000))
+    assert publisher.flush() == 3002
+    assert results(event_log, claim) == list(range(3000))
+
+
+def test_large_events_go_in_batches_that_the_log_takes(make, store, event_log):
+    """One over the size of a batch goes alone."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    sizes = [1, 100_000, 200_000, 300_000, 5, 400_000]
+    for size in sizes:
+        publisher.put(encode("x" * size))
+    publisher.flush()
+    assert [len(text) for text in results(event_log, claim)] == sizes
+
+
+def test_many_threads_may_put(make, store, event_log):
+    """Each one's events stay in its order."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    threads = [
+        threading.Thread(target=lambda w=who: [publisher.put(encode([w, n])) for n in range(200)])
+        for who in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    publisher.flush()
+    found = results(event_log, claim)
+    assert [[n for w, n in found if w == who] for who in range(4)] == [list(range(200))] * 4
+
+
+def test_one_publisher_serves_one_job_after_the_other(make, store, event_log):
+    """Nothing of the first is left for the second."""
+    publisher = make()
+    first, second = running(store), running(store)
+    publisher.begin(call_of(first))
+    put_numbers(publisher, range(3))
+    publisher.flush()
+    publisher.end()
+    with pytest.raises(RuntimeError, match="no job runs"):
+        publisher.put(b"1")
+    publisher.begin(call_of(second))
+    put_numbers(publisher, range(10, 12))
+    assert publisher.flush() == 4
+    assert (results(event_log, first), results(event_log, second)) == ([0, 1, 2], [10, 11])
+
+
+def test_the_newest_progress_is_in_the_record(make, store):
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    for step in range(1, 4):
+        event = {"step": step, "total": 3, "image": "x" * 300}
+        publisher.put(encode(event), progress_of(event))
+    publisher.put(encode({"image": "y"}))
+    publisher.flush()
+    assert store.record(claim.job_id).progress == {"step": 3, "total": 3}
+
+
+@pytest.mark.parametrize(
+    ("event", "progress"),
+    [
+        ({"progress": 0.5}, {"progress": 0.5}),
+        ({"progress": "10/250", "message": "on it", "x": 1}, {"progress": "10/250", "message": "on it"}),
+        ({"step": 3, "message": "x" * 300, "total": None}, {"step": 3}),
+        ({"step": [1]}, None),
+        ({"message": "hello"}, None),
+        ([1], None),
+    ],
+)
+def test_progress_is_what_an_event_says_of_it(event, progress):
+    """A few small fields; the event itself is untouched."""
+    found = progress_of(event)
+    assert (json.loads(found) if found else None) == progress
+
+
+def test_a_cancel_flag_is_heard_with_the_next_append(make, store):
+    heard: list[str] = []
+    claim = running(store)
+    publisher = make(on_cancel=heard.append)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    assert heard == []
+    store.cancel(claim.job_id)
+    publisher.put(b"1")
+    publisher.flush()
+    assert heard == [claim.job_id]
+
+
+def test_what_is_put_while_redis_is_away_arrives_when_it_is_back(make, store, event_log, away, log_through):
+    """And nobody waits for it before the flush."""
+    claim = running(store)
+    publisher = make(log_through)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    away.cut()
+    put_numbers(publisher, range(500))
+    away.mend()
+    assert publisher.flush() == 502
+    assert results(event_log, claim) == list(range(500))
+
+
+def test_a_full_buffer_blocks_and_says_so(make, store, event_log, away, log_through, capsys, wait_until):
+    """Nothing is dropped: the caller waits until Redis takes what is there."""
+    claim = running(store)
+    publisher = make(log_through, max_bytes=100)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    away.cut()
+    writer = threading.Thread(target=put_numbers, args=[publisher, range(100, 200)])
+    writer.start()
+    told: list[str] = []
+    wait_until(lambda: told.append(capsys.readouterr().err) or any(told), "it says that it blocks")
+    assert "wait for Redis; add_streaming_result blocks" in "".join(told)
+    assert writer.is_alive()
+    away.mend()
+    writer.join()
+    publisher.flush()
+    assert results(event_log, claim) == list(range(100, 200))
+
+
+def test_events_that_redis_forgot_in_a_restart_are_sent_again(make, redis, store, event_log):
+    """It may lose its last seconds; the log says that it is behind."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    put_numbers(publisher, range(5))
+    publisher.flush()
+    before = Memory(redis)
+    put_numbers(publisher, range(5, 700))
+    publisher.flush()
+    before.come_back()
+    publisher.put(encode(700))
+    assert publisher.flush() == 703
+    assert results(event_log, claim) == list(range(701))
+
+
+def test_events_that_are_too_old_to_be_sent_again_end_the_attempt(make, redis, store):
+    """A hole in the log would never be filled."""
+    claim = running(store)
+    publisher = make(keep_s=0.0)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    before = Memory(redis)
+    put_numbers(publisher, range(5))
+    publisher.flush()
+    publisher.put(b"5")
+    publisher.flush()
+    before.come_back()
+    publisher.put(b"6")
+    with pytest.raises(StaleAttempt, match="cannot be continued"):
+        publisher.flush()
+    before.come_back()
+
+
+def test_an_attempt_that_was_taken_over_writes_nothing_more(make, redis, store, sweep, event_log):
+    """The caller learns it from the next put."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    publisher.put(b'"before"')
+    publisher.flush()
+    let_lease_run_out(redis, claim.job_id)
+    sweep.run_once()
+    publisher.put(b'"after"')
+    with pytest.raises(StaleAttempt):
+        publisher.flush()
+    with pytest.raises(StaleAttempt):
+        publisher.put(b'"later"')
+    told = [event.data for event in event_log.read(claim.job_id, START)]
+    assert b'"before"' in told
+    assert not {b'"after"', b'"later"'} & set(told)
+
+
+def test_nothing_is_written_after_the_end(make, store, event_log):
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    store.finish(claim, SUCCESS, publisher.flush())
+    publisher.put(b'"late"')
+    with pytest.raises(StaleAttempt):
+        publisher.flush()
+    assert results(event_log, claim) == []
+
+
+def test_a_job_that_is_gone_ends_the_attempt(make, redis, store):
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    forget(redis, claim.job_id)
+    redis.flushall()
+    publisher.put(b"1")
+    with pytest.raises(StaleAttempt, match="cannot be continued"):
+        publisher.flush()
+
+
+def test_an_error_that_nobody_foresaw_reaches_the_caller(make, store):
+    """It must not die with the thread, and leave the flush waiting."""
+    publisher = make()
+    publisher.begin(call_of(running(store)))
+    publisher.put(b"{}", kind="end")
+    with pytest.raises(ValueError, match="finish"):
+        publisher.flush()
+
+
+def test_a_publisher_can_be_closed_while_redis_is_away(make, store, away, log_through):
+    """At once, and what waits is dropped."""
+    publisher = make(log_through)
+    away.cut()
+    publisher.begin(call_of(running(store)))
+    publisher.close()
