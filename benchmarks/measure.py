@@ -80,7 +80,7 @@ class Result:
         """Why there is no number, in one line."""
         if self.broken:
             return self.broken.splitlines()[0]
-        return next((sample.fault for sample in self.samples if sample.fault), None)
+        return " / ".join(dict.fromkeys(sample.fault for sample in self.samples if sample.fault)) or None
 
     def values(self, figure: Figure) -> list[float]:
         return [sample.figures[figure.key] for sample in self.samples]

@@ -36,7 +36,7 @@ class System:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running = ExitStack()
-        self._server = ValkeyServer(config=REDIS_CONFIG)
+        self._server = ValkeyServer(port=free_port(), config=REDIS_CONFIG)
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
