@@ -1,13 +1,19 @@
 """Rank groups on a real GPU. This process never touches CUDA itself: it asks nvidia-smi."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ranks import Held
 
 from rankcast.gpu_worker.forkserver import ForkServer
+from rankcast.gpu_worker.group import RankGroup
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.store import JobStore
 
 HERE = Path(__file__).parent
 
@@ -38,7 +44,31 @@ def memory_used_mib() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="module")
-def forkserver() -> Iterator[ForkServer]:
-    server = ForkServer.start([str(HERE / "tasks.py")])
+def forkserver(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """Started for the file that the test module names in `TASKS`."""
+    server = ForkServer.start([str(HERE / request.module.TASKS)])
     yield server
     server.stop()
+
+
+@pytest.fixture
+def hold(
+    forkserver: ForkServer, store: JobStore, event_log: EventLog, settings: Settings
+) -> Iterator[Callable[..., Held]]:
+    """`hold("gpu/two", 0, 0)` starts a group of that task on these devices, one a rank."""
+    with contextlib.ExitStack() as groups:
+
+        def hold(name: str, *devices: int) -> Held:
+            task = next(task for task in forkserver.tasks if task.name == name)
+            lines: list[tuple[int, str, str]] = []
+            group = RankGroup.start(
+                task,
+                forkserver=forkserver,
+                settings=settings,
+                on_log=lambda *line: lines.append(line),
+                devices=devices,
+            )
+            groups.callback(group.kill)
+            return Held(group, store, event_log, lines)
+
+        yield hold
