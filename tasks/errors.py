@@ -7,6 +7,7 @@ RankcastError
 │   ├── UnknownJob          404  no such job, or its time to live is over
 │   ├── StaleAttempt        409  a newer attempt owns the job, or it has ended
 │   └── Behind              409  the log lacks events before the ones offered
+├── IdempotencyKeyReused    409  the key stands for a job that was asked for otherwise
 ├── QueueFull               429  the task's queue is at its limit
 ├── StoreUnavailable        503  Redis does not answer
 ├── NotEncodable                 a value that has no JSON form, with its path
@@ -89,6 +90,20 @@ class Behind(JobError):
     def __init__(self, last: int) -> None:
         super().__init__(f"the event log ends at {last}; send again from {last + 1}")
         self.last = last
+
+
+class IdempotencyKeyReused(RankcastError):
+    """Raised when an idempotency key comes with another submit than the one it stands for."""
+
+    http_status = 409
+    title = "Idempotency key used for another submit"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"this idempotency key stands for job {job_id}, whose task, input or options differ; "
+            "send the same again, or take a new key for a new job"
+        )
+        self.job_id = job_id
 
 
 class QueueFull(RankcastError):

@@ -67,6 +67,11 @@ def CONTROL(worker_id: str) -> str:
     return f"{PREFIX}worker:{worker_id}:control"
 
 
+def IDEMPOTENCY(digest: str) -> str:
+    """String: `job_id digest of the body`. Without a TTL while the job lives; then it goes with it."""
+    return f"{PREFIX}idempotency:{digest}"
+
+
 def CLAIM(token: str) -> str:
     """String with a short TTL: the job that this claim token got, for a claim that is asked again."""
     return f"{PREFIX}claim:{token}"

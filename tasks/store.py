@@ -19,6 +19,7 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
     trimmed               newest event that was trimmed away
     bytes                 of the event log; open_bytes, open_events: since its newest mark
     progress              newest progress that an event carried, JSON
+    once                  name of the key that stands for its idempotency key, if it came with one
     output, error, metrics
                           of the end, JSON; error and output only where there is one
 
@@ -36,7 +37,8 @@ import redis
 
 from rankcast.tasks import keys
 from rankcast.tasks.connect import Scripts, at_the_edge
-from rankcast.tasks.errors import Behind, QueueFull, StaleAttempt, UnknownJob
+from rankcast.tasks.errors import Behind, IdempotencyKeyReused, QueueFull, StaleAttempt, UnknownJob
+from rankcast.tasks.idempotency import IdempotencyKey, body_digest
 from rankcast.tasks.job import Claim, JobOptions, JobRecord, Outcome, Renewal, new_job_id
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.records import Page, read_page, read_records
@@ -58,6 +60,9 @@ class Created(NamedTuple):
     #: Live workers that serve the task.
     workers: int
     created_ms: int
+    attempt: int = 0
+    #: An earlier submit under the same idempotency key made it.
+    is_replayed: bool = False
 
 
 class CancelReply(NamedTuple):
@@ -81,12 +86,23 @@ class JobStore:
         self._lease_ms = round(settings.lease_s * 1000)
         self._host = host_name()
 
-    def create(self, *, task: str, input: bytes, options: JobOptions, job_id: str | None = None) -> Created:
+    def create(
+        self,
+        *,
+        task: str,
+        input: bytes,
+        options: JobOptions,
+        job_id: str | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> Created:
         """Queue a job; `input` is JSON text. QueueFull at the task's limit.
 
-        With the `job_id` of a job that exists: how that one stands, and nothing is written.
+        With the `job_id` of a job that exists, or a `key` that came with the same before: how that
+        job stands, and nothing is written. IdempotencyKeyReused for a `key` that came with another
+        task, input or options.
         """
         job_id = job_id or new_job_id()
+        once = () if key is None else (keys.IDEMPOTENCY(key.digest), body_digest(task, input, options))
         reply = self._scripts.run(
             "create",
             job_id,
@@ -98,15 +114,29 @@ class JobStore:
             round(options.ttl_s * 1000),
             self._settings.max_queued,
             round(self._settings.worker_ttl_s * 1000),
+            *once,
         )
         if reply[0] == b"FULL":
             raise QueueFull(
                 f"{reply[1]} jobs of task {task!r} are queued, which is the limit; try again later"
             )
-        _, state, position, workers, created_ms = reply
+        if reply[0] == b"REUSED":
+            raise IdempotencyKeyReused(reply[1].decode())
+        _, found_id, state, position, workers, created_ms, attempt = reply
         return Created(
-            job_id, JobState(state.decode()), None if position < 0 else position, workers, int(created_ms)
+            job_id=found_id.decode(),
+            state=JobState(state.decode()),
+            queue_position=None if position < 0 else position,
+            workers=workers,
+            created_ms=int(created_ms),
+            attempt=int(attempt),
+            is_replayed=found_id.decode() != job_id,
         )
+
+    def knows(self, key: IdempotencyKey) -> bool:
+        """Whether a job stands under `key`."""
+        with at_the_edge():
+            return bool(self._redis.exists(keys.IDEMPOTENCY(key.digest)))
 
     def claim(self, *, task: str, token: str, worker: str, job_id: str | None, is_warm: bool) -> Claim | None:
         """Begin an attempt: on `job_id` if it is queued and no job of higher priority is, else on the

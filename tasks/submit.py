@@ -16,6 +16,7 @@ from celery import Celery
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.celery_app import wake
 from rankcast.tasks.errors import Fault, InvalidInput
+from rankcast.tasks.idempotency import IdempotencyKey
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.schema import Validator
 from rankcast.tasks.store import Created, JobStore
@@ -52,17 +53,28 @@ class Submitter:
         self._known: dict[str, _Known] = {}
 
     def submit(
-        self, task: str, input: Any, options: JobOptions | None = None, *, job_id: str | None = None
+        self,
+        task: str,
+        input: Any,
+        options: JobOptions | None = None,
+        *,
+        job_id: str | None = None,
+        key: IdempotencyKey | None = None,
     ) -> Created:
         """Queue a job of `task`; it stands once this returns, whatever becomes of the broker.
 
-        `input` is anything that JSON has a form for. With the `job_id` of a job that exists, nothing
-        is written. UnknownTask, InvalidInput, QueueFull, StoreUnavailable.
+        `input` is anything that JSON has a form for. With the `job_id` of a job that exists, or a
+        `key` that came with the same before, nothing is written. UnknownTask, InvalidInput,
+        IdempotencyKeyReused, QueueFull, StoreUnavailable.
         """
         known = self._look_up(task)
         text = encode_input(input)
-        known.validator.check(orjson.loads(text))
-        created = self._store.create(task=task, input=text, options=options or JobOptions(), job_id=job_id)
+        # What was accepted once is not judged again: the schema may have changed since.
+        if key is None or not self._store.knows(key):
+            known.validator.check(orjson.loads(text))
+        created = self._store.create(
+            task=task, input=text, options=options or JobOptions(), job_id=job_id, key=key
+        )
         wake(self._app, task=task, job_id=created.job_id)
         return created
 

@@ -45,8 +45,9 @@ def _job_ids(client: redis.Redis) -> Iterator[str]:
 
 def _faults(client: redis.Redis, job_id: str) -> Iterator[str]:
     of = JobKeys(job_id)
-    state, task, last, end_id = client.hmget(of.record, ["state", "task", "last", "end_id"])
-    lasting = [key for key in (of.record, of.events, of.marks, of.logs) if client.ttl(key) == -1]
+    state, task, last, end_id, once = client.hmget(of.record, ["state", "task", "last", "end_id", "once"])
+    held = (of.record, of.events, of.marks, of.logs, *([once.decode()] if once else []))
+    lasting = [key for key in held if client.ttl(key) == -1]
     if state is None:
         yield from (f"{key} has no record and no time to live" for key in lasting)
         return

@@ -1,16 +1,32 @@
 -- A job begins: record, indexes and the first event, or nothing at all.
 -- ARGV: job_id, task, input, options (JSON both), priority, start_timeout_ms, ttl_ms, max_queued,
---       worker_ttl_ms.
--- Replies: OK, state, queue position (-1 unless queued), live workers, created ms | FULL, queued.
--- Asked again for a job that exists, it says how that job stands and writes nothing.
+--       worker_ttl_ms; with an idempotency key also its key's name, digest of what is asked for.
+-- Replies: OK, job_id, state, queue position (-1 unless queued), live workers, created ms, attempt |
+--          REUSED, job_id | FULL, queued.
+-- Asked again for a job that exists, by its id or its idempotency key, it says how that job stands
+-- and writes nothing.
 local id, task, input, options, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local start_timeout_ms, ttl, max_queued, worker_ttl_ms = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
+local once, body = ARGV[10], ARGV[11]
 local now, queue = now_ms(), queued_key(task)
 local workers = redis.call('ZCOUNT', PREFIX .. 'serving:' .. task, digits(now - worker_ttl_ms), '+inf')
 
-local job = fields_of(id, {'state', 'created'})
-if job.state then
-  return {'OK', job.state, redis.call('ZRANK', queue, id) or -1, workers, job.created}
+local function standing(found, job)
+  return {'OK', found, job.state, redis.call('ZRANK', queue, found) or -1, workers, job.created, job.attempt}
+end
+
+local FIELDS = {'state', 'created', 'attempt'}
+local job = fields_of(id, FIELDS)
+if job.state then return standing(id, job) end
+local held = once and redis.call('GET', once)
+if held then
+  local held_id, held_body = held:match('^(%S+) (%S+)$')
+  job = fields_of(held_id, FIELDS)
+  -- A record that somebody deleted by hand leaves its idempotency key behind: that stands for nothing.
+  if job.state then
+    if held_body ~= body then return {'REUSED', held_id} end
+    return standing(held_id, job)
+  end
 end
 local queued = redis.call('ZCARD', queue)
 if queued >= max_queued then return {'FULL', queued} end
@@ -29,7 +45,12 @@ first = first .. '}'
 redis.call('HSET', record_key(id), 'task', task, 'state', 'queued', 'input', input, 'options', options,
   'score', score, 'deadline', deadline, 'ttl', ttl, 'created', digits(now), 'attempt', 0, 'losses', 0,
   'fence', 0, 'first', first)
+if once then
+  -- No time to live: a job may wait for days, and a repeat must find it. end_job gives both one.
+  redis.call('SET', once, id .. ' ' .. body)
+  redis.call('HSET', record_key(id), 'once', once)
+end
 -- The one XADD that may make a stream; nobody can be listening to this job yet.
 redis.call('XADD', events_key(id), '0-1', 'd', first, 'k', 'state', 'p', '0-0')
 redis.call('HSET', record_key(id), 'last', '0-1')
-return {'OK', 'queued', position, workers, digits(now)}
+return {'OK', id, 'queued', position, workers, digits(now), '0'}

@@ -62,7 +62,7 @@ end
 
 -- What end_job and give_back need to know of a job.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
-                'deadline', 'ttl'}
+                'deadline', 'ttl', 'once'}
 
 -- The one end of a job: last event, record, indexes, and one expiry for all its keys.
 local function end_job(id, job, state, now, failure, output)
@@ -84,6 +84,7 @@ local function end_job(id, job, state, now, failure, output)
   for _, key in ipairs({record, events_key(id), marks_key(id), logs_key(id)}) do
     redis.call('PEXPIREAT', key, expiry)
   end
+  if job.once then redis.call('PEXPIREAT', job.once, expiry) end
   return state
 end
 

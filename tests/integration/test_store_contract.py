@@ -26,6 +26,7 @@ from rankcast.tasks import keys
 from rankcast.tasks.errors import QueueFull, StaleAttempt
 from rankcast.tasks.event import START, EventId
 from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.idempotency import IdempotencyKey
 from rankcast.tasks.job import Claim, JobOptions, Renewal
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.logs import LogLine
@@ -390,7 +391,9 @@ def test_printed_lines_are_read_back_in_order(store, logs):
 def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs):
     """The names stand twice, in keys.py and in lua/prelude.lua."""
     small = EventLog(redis, Settings(max_log_bytes=10_000))
-    queued, claim, ended = submit(store), running(store), running(store)
+    key = IdempotencyKey(value="k", route="POST /jobs")
+    queued = store.create(task=TASK, input=b"{}", options=JobOptions(), key=key).job_id
+    claim, ended = running(store), running(store)
     append(small, claim, 2, b'"' + b"x" * 1000 + b'"')
     logs.append(claim.job_id, [LogLine(0, "host", "stdout", "x", 1)])
     store.finish(ended, SUCCESS, 1)
@@ -400,5 +403,6 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs):
         *(of[1].marks, of[1].logs),
         *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS),
         *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
+        keys.IDEMPOTENCY(key.digest),
     }
     assert {key.decode() for key in redis.scan_iter()} == expected

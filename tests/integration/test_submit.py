@@ -11,6 +11,7 @@ from helpers import free_port
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.celery_app import make_app, queue_of, wake
 from rankcast.tasks.errors import InvalidInput, UnknownTask
+from rankcast.tasks.idempotency import IdempotencyKey
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
@@ -25,6 +26,9 @@ STEPS = TaskInfo(
         "additionalProperties": False,
     },
 )
+
+
+KEY = IdempotencyKey(value="order 17", route="POST /jobs")
 
 
 class Clock:
@@ -126,6 +130,28 @@ def test_submitting_a_job_again_changes_nothing_and_wakes_again(
     assert again.job_id == first.job_id
     assert store.record(first.job_id).input == {"steps": 3}
     assert redis.llen(queue_of("acme/steps")) == 2
+
+
+def test_a_repeat_under_its_idempotency_key_is_the_same_job_and_wakes_again(
+    submitter: Submitter, redis: redis_py.Redis
+):
+    """The caller who lost the answer does not know the job's id, but its own key."""
+    first = submitter.submit("acme/steps", {"steps": 3}, key=KEY)
+    again = submitter.submit("acme/steps", {"steps": 3}, key=KEY)
+    assert (first.is_replayed, again) == (False, first._replace(is_replayed=True))
+    assert redis.llen(queue_of("acme/steps")) == 2
+
+
+def test_a_repeat_is_not_judged_by_a_schema_that_changed(
+    submitter: Submitter, catalog: Catalog, clock: Clock
+):
+    """Its job was accepted and runs: an answer that refused it would be a lie."""
+    first = submitter.submit("acme/steps", {"steps": 3}, key=KEY)
+    catalog.register([replace(STEPS, input_schema={"type": "object", "maxProperties": 0})])
+    clock.now = CACHE_S
+    assert submitter.submit("acme/steps", {"steps": 3}, key=KEY).job_id == first.job_id
+    with pytest.raises(InvalidInput):
+        submitter.submit("acme/steps", {"steps": 3}, key=replace(KEY, value="another"))
 
 
 def test_celerys_tools_see_the_jobs_id_and_its_tasks_name(app: Celery, redis: redis_py.Redis):
