@@ -132,9 +132,14 @@ class Client:
         /,
         *,
         options: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
         **fields: Any,
     ) -> Job:
         """Queue a job; returns as soon as it is accepted.
+
+        The same submit again, under the same `idempotency_key` (1 to 255 printable ASCII
+        characters), returns the job of the first; so it may be repeated after an answer was lost.
+        Another submit under that key is refused: RequestRefused, with `status` 409.
 
         The input is one mapping or keywords, not both. `options` may have priority (0 first … 9
         last), start_timeout_s, timeout_s and ttl_s. Raises UnknownTask, InvalidInput (with `faults`),
@@ -142,7 +147,9 @@ class Client:
         """
         if input is not None and fields:
             raise TypeError("give the task's input as one mapping or as keywords, not both")
-        job_id = self._transport.submit(task, fields if input is None else dict(input), options or {})
+        job_id = self._transport.submit(
+            task, fields if input is None else dict(input), options or {}, idempotency_key
+        )
         return self.job(job_id)
 
     def job(self, job_id: str) -> Job:

@@ -53,10 +53,15 @@ class HttpTransport:
     def close(self) -> None:
         self._http.close()
 
-    def submit(self, task: str, input: Any, options: Mapping[str, Any]) -> str:
-        """Queue a job; its id."""
+    def submit(
+        self, task: str, input: Any, options: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> str:
+        """Queue a job; its id. ValueError for a key that no header can carry."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
+            raise ValueError(f"not an idempotency key: {idempotency_key[:40]!r}")
         body = {"task": task, "input": input, **({"options": dict(options)} if options else {})}
-        answer = self.json("POST", "/jobs", body=body, task=task)
+        answer = self.json("POST", "/jobs", body=body, headers=headers, task=task)
         return str(answer["job_id"])
 
     def record(self, job_id: str) -> dict[str, Any]:
@@ -101,20 +106,27 @@ class HttpTransport:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        headers: Mapping[str, str] | None = None,
         job_id: str = "",
         task: str = "",
     ) -> Any:
         """The JSON of a 2xx answer; everything else is raised as the error that it is."""
-        response = self._send(method, path, params=params, body=body)
+        response = self._send(method, path, params=params, body=body, headers=headers)
         if not response.is_success:
             _refuse(response, job_id=job_id, task=task)
         return response.json()
 
     def _send(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         try:
-            return self._http.request(method, path, params=params, json=body)
+            return self._http.request(method, path, params=params, json=body, headers=headers)
         except httpx.TransportError as error:
             raise self._broken(error) from error
 

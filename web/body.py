@@ -8,6 +8,7 @@ import orjson
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from rankcast.tasks.errors import Fault, InvalidInput, UnknownJob
+from rankcast.tasks.idempotency import MAX_LENGTH, IdempotencyKey, is_well_formed
 from rankcast.tasks.job import LOWEST_PRIORITY, JobOptions
 from rankcast.web.problems import BadRequest
 from rankcast.web.services import services
@@ -85,6 +86,19 @@ def _option_faults(options: dict[str, Any]) -> list[Fault]:
         if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
             faults.append(Fault(f"$.options.{name}", "must be a number of seconds above 0, at most 10 years"))
     return faults
+
+
+def idempotency_key(route: str) -> IdempotencyKey | None:
+    """That of a submit at `route`, such as `POST /jobs`; None where it brings none.
+
+    BadRequest for one that is empty, too long or not printable.
+    """
+    value = flask.request.headers.get("Idempotency-Key")
+    if value is None:
+        return None
+    if not is_well_formed(value):
+        raise BadRequest(f"Idempotency-Key must have 1 to {MAX_LENGTH} printable ASCII characters")
+    return IdempotencyKey(value=value, route=route)
 
 
 def job_id_of(text: str) -> str:

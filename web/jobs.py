@@ -11,7 +11,7 @@ from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.summary import summary
 from rankcast.web import sse
-from rankcast.web.body import job_id_of, submission, whole_number
+from rankcast.web.body import idempotency_key, job_id_of, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
 from rankcast.web.responses import json_response, stream_response, urls
 from rankcast.web.services import services
@@ -28,17 +28,20 @@ routes = flask.Blueprint("jobs", __name__)
 @routes.post("/jobs")
 def submit() -> flask.Response:
     task, job_input, options = submission()
-    created = services().submitter.submit(task, job_input, options)
+    created = services().submitter.submit(task, job_input, options, key=idempotency_key("POST /jobs"))
     body = {
         "job_id": created.job_id,
         "task": task,
         "state": created.state,
         "queue_position": created.queue_position,
-        "attempt": 0,
+        "attempt": created.attempt,
         "workers": created.workers,
         "urls": urls(created.job_id),
     }
-    return json_response(body, 202, {"Location": f"/jobs/{created.job_id}"})
+    headers = {"Location": f"/jobs/{created.job_id}"}
+    if created.is_replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return json_response(body, 202, headers)
 
 
 @routes.get("/jobs/<job_id>")

@@ -12,6 +12,7 @@ import orjson
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import (
+    IdempotencyKeyReused,
     InvalidInput,
     QueueFull,
     RankcastError,
@@ -19,6 +20,7 @@ from rankcast.tasks.errors import (
     UnknownJob,
     UnknownTask,
 )
+from rankcast.web.responses import urls
 from rankcast.web.services import services
 
 CONTENT_TYPE = "application/problem+json"
@@ -42,6 +44,7 @@ SLUGS: dict[type[RankcastError], str] = {
     InvalidInput: "invalid-input",
     UnknownTask: "unknown-task",
     UnknownJob: "unknown-job",
+    IdempotencyKeyReused: "idempotency-key-reused",
     QueueFull: "queue-full",
     StoreUnavailable: "redis-away",
 }
@@ -80,6 +83,8 @@ def from_error(error: RankcastError) -> flask.Response:
         members["errors"] = [fault._asdict() for fault in error.faults]
     if isinstance(error, UnknownTask):
         members["known"] = error.known
+    if isinstance(error, IdempotencyKeyReused):
+        members |= {"job_id": error.job_id, "urls": urls(error.job_id)}
     return problem(
         error.http_status,
         slug=slug,
