@@ -57,13 +57,13 @@ def _trace(error: BaseException) -> str:
         # It was refused before any code of the user's ran.
         return ""
     try:
-        lines = traceback.TracebackException.from_exception(error, limit=50)
+        shown = traceback.TracebackException.from_exception(error, limit=50)
+        # The way into the user's code goes; what lies behind it stays, whosever it is.
+        while len(shown.stack) > 1 and shown.stack[0].filename in _OWN_FILES:
+            del shown.stack[0]
+        text = "".join(shown.format())
     except Exception:
         return ""
-    # The way into the user's code goes; what lies behind it stays, whosever it is.
-    while len(lines.stack) > 1 and lines.stack[0].filename in _OWN_FILES:
-        del lines.stack[0]
-    text = "".join(lines.format())
     return _clean(text if len(text) <= MAX_TRACEBACK else "…" + text[-MAX_TRACEBACK:], MAX_TRACEBACK + 1)
 
 

@@ -140,6 +140,7 @@ class ForkServer:
         self._unforkable: dict[str, str] = {}
         self._sys_path = tuple(os.path.abspath(entry) for entry in sys.path)
         self._launching = threading.Lock()
+        self._is_stopped = False
 
     @classmethod
     def start(
@@ -183,8 +184,7 @@ class ForkServer:
         `is_fresh`: in a new interpreter instead of a fork. ForkServerLost when it does not come.
         """
         birth = Birth(module, self._sys_path if is_fresh else None)
-        self._ensure_running()
-        status_fd, data_fd = forkserver.connect_to_new_process(list(fds))
+        status_fd, data_fd = self._connect(fds)
         try:
             with open(data_fd, "wb") as data, suppress(BrokenPipeError):
                 # The first is multiprocessing's preparation data: nothing to prepare.
@@ -200,13 +200,43 @@ class ForkServer:
             raise
 
     def stop(self) -> None:
-        """End the forkserver, and with it every child that is still there. Does no harm twice."""
+        """End the forkserver, and with it every child that is still there; `fork` refuses from now
+        on. Does no harm twice."""
+        with self._launching:
+            self._is_stopped = True
+            self._end()
+
+    def _end(self) -> None:
         if self.pid is None:
             return
         # Not by closing its pipe, multiprocessing's way: every child holds the other end of that.
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         _server._stop()
+
+    def _connect(self, fds: Sequence[int]) -> tuple[int, int]:
+        """Ask for a child: descriptors for its status, and for what it shall do.
+
+        The server is launched where it does not run, and again where it was killed: its ranks died
+        with it, so there is nothing to save. multiprocessing would relaunch by itself, but without
+        the order.
+        """
+        with self._launching:
+            if self._is_stopped:
+                raise ForkServerLost("the forkserver was stopped")
+            while True:
+                if self.pid is None or _has_ended(self.pid):
+                    with self._order():
+                        forkserver.set_forkserver_preload([PRELOAD])
+                        forkserver.ensure_running()
+                asked = self.pid
+                status_fd, data_fd = forkserver.connect_to_new_process(list(fds))
+                if self.pid == asked:
+                    return status_fd, data_fd
+                # It was killed in between, and multiprocessing has launched another.
+                os.close(status_fd)
+                os.close(data_fd)
+                self._end()
 
     def _learn(self, counts_devices: bool, timeout_s: float) -> None:
         while True:
@@ -217,7 +247,7 @@ class ForkServer:
                 break
             # What such an import leaves in the server harms everybody's forks: start over without it.
             self._unforkable |= found
-            self.stop()
+            self._end()
         rest = list(self._unforkable)
         apart = self._ask(rest, counts_devices=False, is_fresh=True, timeout_s=timeout_s) if rest else None
         if faults := told.faults + (apart.faults if apart else []):
@@ -256,17 +286,6 @@ class ForkServer:
             how = "ended" if has_ended else f"did not finish within {timeout_s:g} s"
             raise ForkServerLost(f"the process that imports {names} {how}; its output says more")
         return told
-
-    def _ensure_running(self) -> None:
-        """Launch the server, or launch it again: what killed it has killed its ranks too.
-
-        multiprocessing would relaunch by itself, but without the order.
-        """
-        with self._launching:
-            if self.pid is None or _has_ended(self.pid):
-                with self._order():
-                    forkserver.set_forkserver_preload([PRELOAD])
-                    forkserver.ensure_running()
 
     @contextmanager
     def _order(self) -> Iterator[None]:

@@ -146,7 +146,7 @@ class RankGroup:
         a rank while it waited is killed here."""
         if self.state is GroupState.READY:
             self._serve(0.0)
-            if self._endings:
+            if self._endings or any(member.has_hung_up for member in self._members):
                 self.kill()
         return self.state is GroupState.READY
 
@@ -268,15 +268,19 @@ class RankGroup:
         reports = [member.report for member in self._members]
         first = reports[0]
         final_seq = first.final_seq if isinstance(first, Done | Failed) else 0
-        error = cut or (cause(self._endings) if self._endings else None)
-        is_usable = error is None or (cut is None and may_go_on(reports))
+        output, error = None, cut
+        if cut is None and isinstance(first, Done) and all(isinstance(report, Done) for report in reports):
+            output = (first.output or "null").encode()
+        elif cut is None:
+            error = cause(self._endings)
+        has_lost_one = any(ending.failed is None for ending in self._endings)
+        is_usable = cut is None and not has_lost_one and (error is None or may_go_on(reports))
         if is_usable:
             self._endings.clear()
             self._read_output()
             self._enter(GroupState.READY, GroupState.BUSY)
         else:
             self.kill()
-        output = first.output.encode() if isinstance(first, Done) and first.output and not error else None
         return Outcome(output=output, error=error, final_seq=final_seq, is_group_usable=is_usable)
 
     def _wait(self, deadlines: Deadlines, call: Call | None) -> None:

@@ -45,6 +45,8 @@ class Member:
         #: Its answer to what it was last asked.
         self.report: Ready | Done | Failed | None = None
         self.has_ended = False
+        #: Its pipe is closed: known a moment before its end is.
+        self.has_hung_up = False
         #: When it last said anything, on time.monotonic's clock.
         self.heard_s = time.monotonic()
         self._child = child
@@ -146,6 +148,7 @@ class Member:
             self._listener.on_message(self, message)
         if is_closed and not self.has_ended:
             # It is ending, or it closed what is not its own and can say nothing any more.
+            self.has_hung_up = True
             self._unwatch(self._pipe)
             self._child.kill()
 

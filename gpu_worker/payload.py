@@ -235,6 +235,6 @@ def _name(cls: type) -> str:
 
 def _too_large(size: int, max_bytes: int) -> EventTooLarge:
     return EventTooLarge(
-        f"{size} bytes of JSON are more than the {max_bytes} that one event may have; "
+        f"{size} bytes of JSON are more than the {max_bytes} that are allowed; "
         "send it in parts, smaller, or less often"
     )

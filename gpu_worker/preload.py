@@ -16,7 +16,7 @@ from typing import TypedDict
 
 import torch
 
-from rankcast.gpu_worker import cuda, describe, rank
+from rankcast.gpu_worker import cuda, describe, rank, seeds
 from rankcast.gpu_worker.birth import SERVER_PID
 from rankcast.gpu_worker.lineage import die_with_parent
 from rankcast.gpu_worker.load import NotLoadable, load
@@ -48,6 +48,7 @@ def prepare(order: Order) -> None:
     sys.path[:] = order["sys_path"]
     # A pool of native threads that somebody's import filled would be dead in every fork.
     torch.set_num_threads(1)
+    seeds.remember()
     describe.unforkable.update(import_all(order["specs"]))
     # Nothing that is here by now is garbage: uncollected, its pages stay shared with the forks.
     gc.collect()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rankcast.gpu_worker import failure, output
+from rankcast.gpu_worker import failure, output, seeds
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
 from rankcast.gpu_worker.load import NotLoadable, TaskClass, is_imported, load
 from rankcast.gpu_worker.messages import (
@@ -57,6 +57,7 @@ def main(fds: tuple[int, ...]) -> int:
     pipe_fd, stdout_fd, stderr_fd = fds
     output.take_over(stdout_fd, stderr_fd)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    seeds.draw_apart()
     pipe = BlockingEnd(socket.socket(fileno=pipe_fd))
     start = pipe.receive()
     if not isinstance(start, Start):
@@ -74,6 +75,7 @@ class Rank:
         self._pipe = pipe
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._is_calling = threading.Event()
+        self._cancelled_job = ""
         self._worker: DistributedWorker | None = None
         self._votes: dist.ProcessGroup | None = None
         self._publisher: Publisher | None = None
@@ -157,6 +159,8 @@ class Rank:
         worker, publisher = self._worker, self._publisher
         assert worker is not None
         worker._begin(call.job_id, call.attempt)
+        # A cancel may have overtaken its call, which waited in the inbox.
+        worker._cancel(self._cancelled_job)
         self._is_calling.set()
         final_seq = 0
         try:
@@ -232,6 +236,7 @@ class Rank:
     def _read_pipe(self) -> None:
         while (message := self._pipe.receive()) is not None:
             if isinstance(message, Cancel):
+                self._cancelled_job = message.job_id
                 if self._worker is not None:
                     self._worker._cancel(message.job_id)
             else:

@@ -22,6 +22,7 @@ TASKS = Path(__file__).parents[0] / "fixtures" / "tasks"
 #: What can be forked; the rest is for tests that start a forkserver of their own.
 FORKABLE = (
     "echoes",
+    "draws",
     "fails_on_one_rank",
     "raises_everywhere",
     "cannot_start",

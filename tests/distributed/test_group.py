@@ -56,6 +56,27 @@ def test_every_event_precedes_the_return(hold):
     assert held.run(events=0).final_seq == 2
 
 
+def test_ranks_draw_random_numbers_of_their_own(hold):
+    """Forks of one process would all draw the same: each rank, and each start, shows its own image.
+    What users' code seeded at import stays seeded."""
+    drawn = [held.value()["random"] for held in (hold("t/random"), hold("t/random"))]
+    for source in ("python", "numpy", "torch"):
+        assert len({number for ranks in drawn for number in ranks[source]}) == 4, source
+    assert len({number for ranks in drawn for number in ranks["seeded"]}) == 1
+
+
+def test_starting_and_ending_groups_leaves_no_descriptor_open(hold):
+    """Pipes, sockets, selectors, pidfds."""
+    hold("t/alone").group.close()
+    before = psutil.Process().num_fds()
+    for end in ("close", "kill"):
+        getattr(hold("t/alone").group, end)()
+    held = hold("t/alone")
+    held.run(way="raise")
+    held.group.kill()
+    assert psutil.Process().num_fds() == before
+
+
 def test_two_groups_of_one_host_do_not_meet(hold):
     """No port is fixed."""
     one, two = hold("t/echo"), hold("t/echo")

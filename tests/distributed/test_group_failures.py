@@ -184,6 +184,15 @@ def test_a_cancelled_call_stops_by_itself_and_the_group_stays(hold, when):
         going.control.request_cancel()
 
 
+def test_a_cancel_that_comes_with_the_call_is_heard(hold):
+    """It may overtake the call inside the rank, and there is no second one."""
+    held = hold("t/stops")
+    for _ in range(5):
+        with Control() as control:
+            control.request_cancel()
+            assert held.run(control).is_group_usable
+
+
 def test_a_cancel_flag_in_redis_alone_reaches_all_ranks(hold, store):
     """The reply to rank 0's next append carries it, should every other way fail."""
     held = hold("t/stops")
