@@ -1,11 +1,15 @@
 """Whatever a rank does, the job ends once, its error says who and what, and the next job runs."""
 
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
+import psutil
 import pytest
-from workers import Site, Worker, kill, worker
+from helpers import wait_until
+from workers import Site, Worker, worker
 
 from rankcast.tasks.event import END
 from rankcast.tasks.job import JobRecord
@@ -93,7 +97,9 @@ def test_a_rank_that_died_while_it_waited_costs_the_next_job_nothing(site: Site,
     first = site.submit("acme/fails", {"way": "none"})
     site.wait_ended(first)
     output = orjson.loads(site.store.output(first) or b"null")
-    kill(output["pid"])
+    os.kill(output["pid"], signal.SIGKILL)
+    # Reaped, not merely a zombie: its threads hold its end of the pipe for a moment longer.
+    wait_until(lambda: not psutil.pid_exists(output["pid"]), "the end of rank 0")
     second = site.submit("acme/fails", {"way": "none"})
     record = site.wait_ended(second)
     assert record.state is JobState.SUCCEEDED
@@ -104,4 +110,4 @@ def test_celery_never_hears_of_a_jobs_failure(site: Site, host: Worker):
     """A failed job is a job done: its message is acknowledged, nothing is retried."""
     ended_once(site, site.submit("acme/fails", {"way": "raise_everywhere"}))
     assert "raised unexpected" not in host.log
-    assert not site.redis.exists("unacked")
+    wait_until(lambda: not site.redis.exists("unacked"), "the acknowledgement")
