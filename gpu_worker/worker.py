@@ -23,6 +23,7 @@ from rankcast.gpu_worker.runtime import Runtime
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.tasks.celery_app import RUN_JOB, make_app, queue, queue_of
 from rankcast.tasks.errors import RankcastError
+from rankcast.tasks.redis_check import check_redis
 from rankcast.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def _boot(conf: Any, options: dict[str, Any], **_: Any) -> None:
     """
     try:
         _refuse(options)
+        check_redis(Settings.from_env().redis_url, logger)
         runtime = Runtime(WorkerSettings.from_env(), app)
     except (ValueError, RankcastError) as error:
         # A string as exit code: printed to stderr, and the code is 1.

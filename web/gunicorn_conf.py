@@ -7,6 +7,8 @@ ends those that can be resumed elsewhere at once, so that a deploy does not wait
 import logging
 import os
 import signal
+import subprocess
+import sys
 from types import FrameType
 from typing import Any
 
@@ -25,6 +27,15 @@ keepalive = 5
 timeout = 60
 #: All gunicorns of a user would share one path in their home; signals do all we need.
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Before anything listens: a Redis that would lose jobs ends gunicorn, with one line and code 1."""
+    # A process of its own, because gevent patches the workers after they were forked from this one:
+    # what it had imported of redis by then would stay unpatched.
+    check = subprocess.run([sys.executable, "-P", "-m", "rankcast.tasks.redis_check"], check=False)
+    if check.returncode:
+        sys.exit(1)
 
 
 def post_worker_init(worker: Any) -> None:
