@@ -11,12 +11,10 @@ One per process, started from the main thread: the server dies with the THREAD t
 import json
 import os
 import pickle
-import select
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from rankcast.gpu_worker.birth import Birth
+from rankcast.gpu_worker.child import Child, is_readable
 from rankcast.gpu_worker.messages import Describe, Described
 from rankcast.gpu_worker.pipe import BlockingEnd
 from rankcast.tasks.errors import RankcastError
@@ -80,54 +79,6 @@ class TaskDescription:
     @property
     def start_method(self) -> Literal["fork", "spawn"]:
         return "spawn" if self.unforkable else "fork"
-
-
-class Child:
-    """A child of the forkserver. `fileno()` is readable once it has ended."""
-
-    def __init__(self, pid: int, status_fd: int) -> None:
-        self.pid = pid
-        self._status_fd = status_fd
-        # Tells of the end also where the forkserver, which tells the exit code, went first.
-        self._pidfd = _open_pidfd(pid)
-
-    def fileno(self) -> int:
-        return self._status_fd
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether it is gone, or goes within `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        fds = [self._status_fd] if self._pidfd is None else [self._status_fd, self._pidfd]
-        return all(_is_readable(fd, deadline - time.monotonic()) for fd in fds)
-
-    def exitcode(self) -> int | None:
-        """Its exit code, or minus the signal that ended it; None when the forkserver went first.
-
-        Once, and only when `fileno()` is readable.
-        """
-        with suppress(OSError, EOFError):
-            return int(forkserver.read_signed(self._status_fd))
-        return None
-
-    def kill(self) -> None:
-        """SIGKILL to it and to everything in its session's process group."""
-        with suppress(ProcessLookupError):
-            if self._pidfd is None:
-                os.kill(self.pid, signal.SIGKILL)
-            else:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        self.kill_group()
-
-    def kill_group(self) -> None:
-        """SIGKILL to what it started and left behind. The kernel gives no process the number of a
-        group that still has members, so this cannot meet a stranger while there is one."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        os.close(self._status_fd)
-        if self._pidfd is not None:
-            os.close(self._pidfd)
 
 
 class ForkServer:
@@ -189,12 +140,13 @@ class ForkServer:
             with open(data_fd, "wb") as data, suppress(BrokenPipeError):
                 # The first is multiprocessing's preparation data: nothing to prepare.
                 data.write(pickle.dumps({}) + pickle.dumps(birth))
-            if not _is_readable(status_fd, timeout_s):
+            if not is_readable(status_fd, timeout_s):
                 raise ForkServerLost(f"the forkserver does not answer within {timeout_s:g} s")
             return Child(int(forkserver.read_signed(status_fd)), status_fd)
         except EOFError:
             os.close(status_fd)
-            raise ForkServerLost(f"the forkserver ended {self._ending()}") from None
+            names = ", ".join(self.specs)
+            raise ForkServerLost(f"the forkserver, which imports {names}, ended {self._ending()}") from None
         except BaseException:
             os.close(status_fd)
             raise
@@ -315,8 +267,8 @@ class ForkServer:
         if status is None:
             return "before it answered"
         if status.si_code == os.CLD_EXITED:
-            return f"with exit code {status.si_status} while it imported {', '.join(self.specs)}"
-        return f"by {signal.Signals(status.si_status).name} while it imported {', '.join(self.specs)}"
+            return f"with exit code {status.si_status}"
+        return f"by {signal.Signals(status.si_status).name}"
 
 
 def _absolute(spec: str) -> str:
@@ -327,19 +279,6 @@ def _absolute(spec: str) -> str:
 def _has_ended(pid: int) -> bool:
     """Without reaping it: multiprocessing wants to do that."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """A descriptor that stands for this very process, where the system has such."""
-    with suppress(AttributeError, OSError):
-        return os.pidfd_open(pid)
-    return None
-
-
-def _is_readable(fd: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def _fault_line(fault: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, Self
 
-from rankcast.gpu_worker.forkserver import Child, ForkServer
+from rankcast.gpu_worker.child import Child
+from rankcast.gpu_worker.forkserver import ForkServer
 from rankcast.gpu_worker.messages import Done, Failed, Message, Ready
 from rankcast.gpu_worker.pipe import NonBlockingEnd
 from rankcast.gpu_worker.ranklog import Lines

@@ -112,7 +112,8 @@ class Rank:
         """Meet the other ranks. Rank 0's store listens where the kernel chose, so no two groups of a
         host can meet by mistake."""
         start = self._start
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or start.threads))
+        asked_for = os.environ.get("OMP_NUM_THREADS", "")
+        torch.set_num_threads(int(asked_for) if asked_for.isdecimal() else start.threads)
         self.use_device()
         if sys.platform == "linux":
             # A group never leaves its host.

@@ -77,8 +77,14 @@ def test_a_module_that_does_not_import_is_a_clear_error(serve):
 
 def test_a_module_that_ends_the_process_is_told(serve):
     """With the exit code, and what was being imported."""
-    with pytest.raises(ForkServerLost, match=r"exit code 6 while it imported .*ends_at_import\.py"):
+    with pytest.raises(ForkServerLost, match=r"imports .*ends_at_import\.py, ended with exit code 6"):
         serve("echoes", "ends_at_import")
+
+
+def test_an_import_that_hangs_is_given_up():
+    """With the time that it had; nothing keeps importing."""
+    with pytest.raises(ForkServerLost, match="does not answer within 2 s"):
+        ForkServer.start(specs_of("imports_slowly"), timeout_s=2)
 
 
 def test_two_files_may_not_claim_one_name(serve, tmp_path):
@@ -185,6 +191,18 @@ def test_nothing_outlives_a_worker_that_is_killed(name, wait_until):
     worker.kill()
     worker.communicate()
     wait_until(lambda: not any(is_alive(process) for process in family), "everything below it is gone")
+
+
+def test_nothing_outlives_a_worker_that_is_killed_while_it_boots(wait_until):
+    """The forkserver has not even imported torch by then."""
+    command = [sys.executable, "-c", textwrap.dedent(WORKER), "t/none", *specs_of("imports_slowly")]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    boss = psutil.Process(worker.pid)
+    wait_until(lambda: any("forkserver" in " ".join(p.cmdline()) for p in boss.children()), "it has begun")
+    family = boss.children(recursive=True)
+    worker.kill()
+    worker.communicate()
+    wait_until(lambda: not any(is_alive(process) for process in family), "nothing of it is left")
 
 
 def test_a_rank_goes_when_the_worker_lets_go_of_it(serve, hold, wait_until):
