@@ -15,7 +15,7 @@ import traceback
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,7 @@ def load(spec: str) -> tuple[TaskClass, ...]:
     """
     try:
         module = _import(spec)
-        found = [cls for cls in _unique(vars(module).values()) if declaration_of(cls)]
+        found = _declared_in(module)
         if not found:
             raise NotLoadable(spec, "it has no class with @task")
         tasks = tuple(_task_class(spec, cls) for cls in found)
@@ -119,9 +119,16 @@ def is_imported(spec: str) -> bool:
 
 
 def module_name(path: Path) -> str:
-    """The name that a file is imported under: stable, and nobody else's."""
+    """The name that a file is imported under.
+
+    Its own, by which its folder's other modules and spawned data loaders find it too; where another
+    module has that one, a name that is nobody else's.
+    """
+    holder = sys.modules.get(path.stem)
+    if path.stem.isidentifier() and (holder is None or getattr(holder, "__file__", None) == str(path)):
+        return path.stem
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    return f"rankcast_task_{path.stem.replace('-', '_')}_{digest}"
+    return f"rankcast_task_{path.stem}_{digest}"
 
 
 def _import(spec: str) -> types.ModuleType:
@@ -130,10 +137,13 @@ def _import(spec: str) -> types.ModuleType:
     path = Path(spec).resolve()
     if not path.is_file():
         raise NotLoadable(spec, "there is no such file")
-    name = module_name(path)
     # Its own folder, so that it finds the modules beside it as if it were run as a script.
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
+    name = module_name(path)
+    if name in sys.modules:
+        # A file beside it was loaded first, and imports it.
+        return sys.modules[name]
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise NotLoadable(spec, "this is no Python file")
@@ -147,8 +157,16 @@ def _import(spec: str) -> types.ModuleType:
     return module
 
 
-def _unique(values: Iterable[Any]) -> list[type]:
-    return list(dict.fromkeys(value for value in values if isinstance(value, type)))
+def _declared_in(module: types.ModuleType) -> list[type]:
+    """The classes with `@task` of a module, or of one below it; what it imports from elsewhere is
+    served where it is declared."""
+    classes = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
+    name = module.__name__
+    return [
+        cls
+        for cls in classes
+        if declaration_of(cls) and (cls.__module__ == name or cls.__module__.startswith(f"{name}."))
+    ]
 
 
 def _told(spec: str, error: BaseException) -> NotLoadable:

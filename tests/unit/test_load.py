@@ -1,5 +1,7 @@
 """A user's file becomes tasks: their names, the shape of their input, and typed arguments."""
 
+import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -90,18 +92,38 @@ def test_a_file_finds_the_modules_beside_it(write):
     }
 
 
-def test_a_file_is_imported_once_under_a_name_of_its_own(write, tmp_path):
-    """So two files of one name do not meet, and neither shadows a module."""
-    first = write(
-        "@task('a/b')\nclass B(DistributedWorker):\n    def __call__(self): ...", name="one/json.py"
-    )
-    second = write(
-        "@task('a/c')\nclass C(DistributedWorker):\n    def __call__(self): ...", name="two/json.py"
-    )
-    assert not is_imported(first)
-    assert only(first).cls.__module__ == module_name(Path(first)) != only(second).cls.__module__
-    assert is_imported(first)
-    assert load(first) is load(first)
+ONE_TASK = "@task('a/{0}')\nclass T{0}(DistributedWorker):\n    def __call__(self): ..."
+
+
+def test_a_file_is_imported_once(write):
+    """Under its own name, by which a spawned data loader finds what it was given."""
+    spec = write(ONE_TASK.format("x"), name="my_steps_x.py")
+    assert not is_imported(spec)
+    task = only(spec)
+    assert is_imported(spec)
+    assert load(spec) is load(spec)
+    assert pickle.loads(pickle.dumps(task.cls)) is task.cls  # noqa: S301
+    assert task.cls.__module__ == "my_steps_x"
+
+
+def test_a_file_whose_name_is_taken_gets_another(write):
+    """It shadows nobody, and two files of one name do not meet."""
+    first, second = write(ONE_TASK.format("y"), "one/json.py"), write(ONE_TASK.format("z"), "two/json.py")
+    names = [only(spec).cls.__module__ for spec in (first, second)]
+    assert names == [module_name(Path(first)), module_name(Path(second))]
+    assert names[0] != names[1]
+    assert sys.modules["json"] is json
+
+
+def test_a_task_is_served_where_it_is_declared(write, tmp_path):
+    """Not where it is imported too; a package serves what it takes from its own modules."""
+    write(ONE_TASK.format("i"), name="inner_i.py")
+    outer = write("import inner_i\nfrom inner_i import Ti\n" + ONE_TASK.format("o"), name="outer_o.py")
+    assert only(outer).declaration.name == "a/o"
+    assert only(str(tmp_path / "inner_i.py")).cls is sys.modules["inner_i"].Ti
+    write(ONE_TASK.format("m"), name="pkg_p/inside.py")
+    write("from .inside import Tm", name="pkg_p/__init__.py")
+    assert only("pkg_p").declaration.name == "a/m"
 
 
 def test_the_signature_is_the_schema(write):
