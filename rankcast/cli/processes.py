@@ -43,10 +43,12 @@ def worker_command(host_name: str | None = None) -> list[str]:
     """A stock Celery worker: pool, slots and queues are set in the app's configuration.
 
     Its node name is drawn, because Celery's default is the host's, and two workers on one host would
-    answer to it both.
+    answer to it both. Workers have nothing to say to each other, and asking around costs a second.
     """
     node = f"rankcast-{secrets.token_hex(3)}@{host_name or '%h'}"
-    return [*PYTHON, "celery", "-A", "rankcast.gpu_worker.worker", "worker", "--loglevel", "INFO", "-n", node]
+    alone = ("--without-mingle", "--without-gossip")
+    app = ("-A", "rankcast.gpu_worker.worker")
+    return [*PYTHON, "celery", *app, "worker", "--loglevel", "INFO", "-n", node, *alone]
 
 
 def web_command(fd: int, workers: int) -> list[str]:
