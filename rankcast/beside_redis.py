@@ -80,7 +80,7 @@ class BesideRedis:
         self, job_id: str, cursor: str | None, *, is_from_now: bool = False, timeout_s: float | None = None
     ) -> Iterator[Messages | None]:
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
-        with at_the_edge(), self._redis.pubsub() as live:
+        with at_the_edge(), self._redis.pubsub() as live:  # type: ignore[no-untyped-call]
             live.subscribe(JobKeys(job_id).live)
             # The log is read only once Redis confirmed the subscription: what is written later is heard.
             live.get_message(timeout=SILENCE_S)

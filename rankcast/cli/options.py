@@ -43,23 +43,19 @@ def failure_of(error: RankcastError) -> Failure:
     return Failure(str(error), UNREACHABLE)
 
 
-class Tasks(click.ParamType):
-    """`--tasks`: a Python file or a module with `@task` classes."""
-
-    name = "file_or_module"
-    envvar_list_splitter = os.pathsep
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return resolve_tasks(value, os.getcwd())
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _resolved(context: click.Context, param: click.Parameter, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(resolve_tasks(task, os.getcwd()) for task in tasks)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, param) from error
 
 
 def tasks_option(command: F) -> F:
     return click.option(
         "--tasks",
-        type=Tasks(),
+        # Of a path it only has the `:` between several in the variable; a module is none.
+        type=click.Path(),
+        callback=_resolved,
         multiple=True,
         required=True,
         envvar="RANKCAST_TASKS",
