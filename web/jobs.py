@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, look, watch, cancel, list. One function a route, DESIGN section 6."""
+"""Jobs over HTTP: submit, look, watch, cancel, list. One function a route."""
 
 from typing import Any
 

@@ -59,7 +59,7 @@ def test_tasks_that_are_not_there_are_refused_before_anything_starts(task, tmp_p
 
 
 def test_the_embedded_redis_keeps_what_it_accepted_and_forgets_nothing_under_pressure(tmp_path):
-    """DESIGN 3: append-only file, synced every second, no eviction; and nobody else gets in."""
+    """Append-only file, synced every second, no eviction; and nobody else gets in."""
     lines = redis_config(port=7, folder=tmp_path, password="secret").splitlines()
     assert {"appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"} <= set(lines)
     assert {"bind 127.0.0.1", "port 7", "requirepass secret"} <= set(lines)
