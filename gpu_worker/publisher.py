@@ -22,7 +22,7 @@ from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
 from rankcast.tasks.state import JobState
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-#: Redis may forget about two seconds when it is killed (reference/protocol.md, F3, F5).
+#: Redis may forget about two seconds when it is killed: it puts writes off while its disk is slow.
 KEEP_S = 5.0
 #: Between two tries to reach Redis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
