@@ -98,17 +98,19 @@ class Scripts:
         """
         with at_the_edge():
             try:
-                return self._redis.evalsha(_source(name, self._has_shebang).sha, 0, *args)
-            except redis.exceptions.NoScriptError:
-                return self._load_and_run(name, args)
+                return self._call(name, args)
+            except redis.ResponseError as error:
+                # A server that cannot parse `#!lua` (Redis before 7, fakeredis) stopped before it ran
+                # anything.
+                if not self._has_shebang or "unexpected symbol near '#'" not in str(error):
+                    raise
+                self._has_shebang = False
+                return self._call(name, args)
 
-    def _load_and_run(self, name: str, args: tuple[str | bytes | float, ...]) -> Any:
-        """EVAL: a server forgets its scripts when it restarts."""
+    def _call(self, name: str, args: tuple[str | bytes | float, ...]) -> Any:
+        source = _source(name, self._has_shebang)
         try:
-            return self._redis.eval(_source(name, self._has_shebang).text, 0, *args)
-        except redis.ResponseError as error:
-            # A server that cannot parse `#!lua` (Redis before 7, fakeredis) stopped before it ran anything.
-            if not self._has_shebang or "unexpected symbol near '#'" not in str(error):
-                raise
-            self._has_shebang = False
-            return self._redis.eval(_source(name, False).text, 0, *args)
+            return self._redis.evalsha(source.sha, 0, *args)
+        except redis.exceptions.NoScriptError:
+            # A server forgets its scripts when it restarts.
+            return self._redis.eval(source.text, 0, *args)
