@@ -36,6 +36,9 @@ DEADLINES = f"{PREFIX}deadlines"
 ENDED = f"{PREFIX}ended"
 #: ZSET of all job ids by order of submission.
 JOBS = f"{PREFIX}jobs"
+#: HASH of the sweeps: `at`, ms of the newest; `run_id`, the server's then; `grace`, ms until which
+#: nothing is taken for having run out.
+SWEEPS = f"{PREFIX}sweeps"
 #: HASH of task name to JSON of its TaskInfo. No TTL.
 TASKS = f"{PREFIX}tasks"
 #: ZSET of worker ids by last heartbeat, in ms.

@@ -2,6 +2,10 @@
 
 Every worker and every web process sweeps. Each sweep is a Lua script over an index by time, so
 any number of them may run at once, and finding nothing costs three short calls.
+
+Nobody is blamed for an outage. Each sweep leaves its time and the server's `run_id`; where the one
+before it is long ago, or of another run, Redis was away, and nobody could renew or start a job: then
+nothing is taken for the length of a lease.
 """
 
 import logging
@@ -19,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Jobs that one script call handles; it blocks Redis for so long and no longer.
 BATCH = 100
 INTERVAL_S = 1.0
+#: Sweeps of the only process may be late by so many intervals before that counts as an outage.
+LATE_INTERVALS = 3
 
 
 class Swept(NamedTuple):
@@ -35,12 +41,16 @@ class Sweep:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._scripts = Scripts(client)
         self._max_losses = settings.max_losses
+        longest_pause_s = max(settings.lease_s / 3, LATE_INTERVALS * INTERVAL_S)
+        self._grace = (round(settings.lease_s * 1000), round(longest_pause_s * 1000))
 
     def run_once(self) -> Swept:
-        """Sweep all that is due. StoreUnavailable."""
+        """Sweep all that is due; of leases and start deadlines nothing in the grace after an outage.
+        StoreUnavailable.
+        """
         return Swept(
-            leases=self._drain("sweep_leases", self._max_losses),
-            deadlines=self._drain("sweep_deadlines"),
+            leases=self._drain("sweep_leases", *self._grace, self._max_losses),
+            deadlines=self._drain("sweep_deadlines", *self._grace),
             ended=self._drain("sweep_ended"),
         )
 

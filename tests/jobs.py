@@ -61,6 +61,16 @@ def let_start_deadline_pass(client: redis.Redis, job_id: str) -> None:
     assert client.zadd(keys.DEADLINES, {job_id: 1}, xx=True, ch=True) == 1
 
 
+def let_sweeps_pause(client: redis.Redis, ms: float) -> None:
+    """As if nobody had swept for so long: Redis was away, or its host stood still."""
+    client.hset(keys.SWEEPS, "at", now_ms(client) - round(ms))
+
+
+def let_grace_pass(client: redis.Redis) -> None:
+    """As if the lease of grace after an outage were over."""
+    client.hset(keys.SWEEPS, "grace", now_ms(client))
+
+
 def forget(client: redis.Redis, job_id: str) -> None:
     """As if the job's time to live were over."""
     of = JobKeys(job_id)

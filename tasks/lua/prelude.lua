@@ -6,6 +6,7 @@
 
 local PREFIX = 'rankcast:'
 local RUNNING, DEADLINES, ENDED, JOBS = PREFIX .. 'running', PREFIX .. 'deadlines', PREFIX .. 'ended', PREFIX .. 'jobs'
+local SWEEPS = PREFIX .. 'sweeps'
 -- An event with more data than this is published as its id and kind; readers take it from the log.
 local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
@@ -109,5 +110,28 @@ local function give_back(id, job, now, is_loss, reason, max_losses)
   write_event(id, job.last, next_id(job.last), 'state', '{"state":"queued","attempt":' .. job.attempt ..
     ',"queue_position":' .. position .. ',"message":"' .. reason .. '"}')
   return 'queued'
+end
+
+-- Differs after every restart of the server; '' where INFO is unknown or kept from us.
+local function run_id()
+  -- The one pcall: it reads, so there is nothing that an error could leave half written.
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and info:match('run_id:(%x+)') or ''
+end
+
+-- Whether a lease or start deadline that ran out may be held against anybody now; called by every
+-- sweep.  Redis' clock goes on while Redis is down or its host stands still, and the first sweep can
+-- be quicker than the first renew: so after that everybody gets one whole lease of grace.  No sweep
+-- before this one, ever, means that nobody has waited for anything.
+local function may_expire(now, lease_ms, longest_pause_ms)
+  local at, seen, grace = unpack(redis.call('HMGET', SWEEPS, 'at', 'run_id', 'grace'))
+  local run = run_id()
+  -- One sweeper may see INFO and the next one not: only two runs that were seen can differ.
+  if run == '' then run = seen or '' end
+  local is_new_run = seen and seen ~= '' and seen ~= run
+  -- A clock that was set back counts as a pause too: its times say nothing.
+  if at and (is_new_run or math.abs(now - at) > tonumber(longest_pause_ms)) then grace = now + lease_ms end
+  redis.call('HSET', SWEEPS, 'at', digits(now), 'run_id', run, 'grace', digits(grace or 0))
+  return now >= tonumber(grace or 0)
 end
 

@@ -33,6 +33,7 @@ from rankcast.tasks.logs import LogLine
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
+from rankcast.tasks.sweep import Sweep
 
 
 @pytest.fixture
@@ -388,7 +389,7 @@ def test_printed_lines_are_read_back_in_order(store, logs):
 # Names
 
 
-def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs):
+def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, settings):
     """The names stand twice, in keys.py and in lua/prelude.lua."""
     small = EventLog(redis, Settings(max_log_bytes=10_000))
     key = IdempotencyKey(value="k", route="POST /jobs")
@@ -397,11 +398,12 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs):
     append(small, claim, 2, b'"' + b"x" * 1000 + b'"')
     logs.append(claim.job_id, [LogLine(0, "host", "stdout", "x", 1)])
     store.finish(ended, SUCCESS, 1)
+    Sweep(redis, settings).run_once()
     of = [JobKeys(job_id) for job_id in (queued, claim.job_id, ended.job_id)]
     expected = {
         *(key for each in of for key in (each.record, each.events)),
         *(of[1].marks, of[1].logs),
-        *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS),
+        *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS, keys.SWEEPS),
         *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
         keys.IDEMPOTENCY(key.digest),
     }
