@@ -4,6 +4,7 @@ Pure data; store.py moves it in and out of Redis. Times are milliseconds of Redi
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -44,6 +45,18 @@ class JobOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """What became of one attempt. `error` has no traceback, and is None where there was none: it
+    succeeded, drained, or is under way (`ended_ms` is None then, too)."""
+
+    attempt: int
+    worker: str
+    started_ms: int
+    ended_ms: int | None = None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """A job as Redis has it. `output` is not here: it may be large, and has its own call."""
 
@@ -61,6 +74,8 @@ class JobRecord:
     attempt: int = 0
     #: Attempts that ended because their worker or group was lost; this is what is capped.
     losses: int = 0
+    #: The newest attempts, oldest first, the one under way included.
+    attempts: Sequence[AttemptRecord] = ()
     fence: int = 0
     worker: str | None = None
     is_cancel_requested: bool = False
@@ -91,6 +106,8 @@ class Claim:
     options: JobOptions
     #: From the submit to this claim.
     waited_ms: int = 0
+    #: Attempts before this one that failed in user code and were retried.
+    retried: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +115,8 @@ class JobErrorInfo:
     """Why a job did not succeed, as record, stream and HTTP tell it.
 
     `kind` is one of `exception` (user code raised), `exited` (a rank called exit), `group_lost` (a
-    signal ended a rank), `setup_failed`, `setup_timeout`, `run_timeout`, `start_timeout`,
-    `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
+    signal ended a rank), `oom_killed` (the kernel did, for memory), `setup_failed`, `setup_timeout`,
+    `run_timeout`, `start_timeout`, `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
     """
 
     kind: str
@@ -114,6 +131,10 @@ class JobErrorInfo:
         """JSON form; fields that are not known are left out."""
         pairs = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in pairs.items() if value is not None}
+
+    def gist(self) -> dict[str, Any]:
+        """The same without the traceback: short enough to be kept for every attempt."""
+        return {name: value for name, value in self.as_dict().items() if name != "traceback"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import redis
 
 from rankcast.tasks import keys
 from rankcast.tasks.event import EventId
-from rankcast.tasks.job import JobOptions, JobRecord
+from rankcast.tasks.job import AttemptRecord, JobOptions, JobRecord
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.state import JobState
 
@@ -27,6 +27,8 @@ _FIELDS = (
     "ended",
     "attempt",
     "losses",
+    "current",
+    "attempts",
     "fence",
     "worker",
     "cancel",
@@ -120,6 +122,7 @@ def _record(job_id: str, row: dict[str, Any], queue_position: int | None) -> Job
         ended_ms=ms("ended"),
         attempt=int(row["attempt"]),
         losses=int(row["losses"]),
+        attempts=list(_attempts(row)),
         fence=int(row["fence"]),
         worker=None if row["worker"] is None else row["worker"].decode(),
         is_cancel_requested=row["cancel"] is not None,
@@ -131,3 +134,17 @@ def _record(job_id: str, row: dict[str, Any], queue_position: int | None) -> Job
         error=json("error"),
         metrics=json("metrics") or {},
     )
+
+
+def _attempts(row: dict[str, Any]) -> Iterator[AttemptRecord]:
+    lines = row["attempts"].split(b"\n") if row["attempts"] else []
+    if row["current"]:
+        lines.append(row["current"] + b"}")
+    for told in map(orjson.loads, lines):
+        yield AttemptRecord(
+            attempt=told["attempt"],
+            worker=told["worker"],
+            started_ms=told["started_ms"],
+            ended_ms=told.get("ended_ms"),
+            error=told.get("error"),
+        )

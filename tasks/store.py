@@ -12,6 +12,9 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
     expires               ms: when they go; set at the end
     fence, token          of the newest claim: what a write must show
     attempt, losses       tries so far, and those lost with their worker or group
+    retried               retries that failures of user code have used up
+    current               the attempt under way, the beginning of a JSON object
+    attempts              those that are over, the newest 20, one JSON object a line
     worker                id of the worker that has or had the newest claim
     cancel                1 once a cancel was asked for; decides at the end
     last, end_id          newest event, and the `end` event
@@ -39,7 +42,7 @@ from rankcast.tasks import keys
 from rankcast.tasks.connect import Scripts, at_the_edge
 from rankcast.tasks.errors import Behind, IdempotencyKeyReused, QueueFull, StaleAttempt, UnknownJob
 from rankcast.tasks.idempotency import IdempotencyKey, body_digest
-from rankcast.tasks.job import Claim, JobOptions, JobRecord, Outcome, Renewal, new_job_id
+from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, JobRecord, Outcome, Renewal, new_job_id
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.records import Page, read_page, read_records
 from rankcast.tasks.settings import Settings, host_name
@@ -158,7 +161,7 @@ class JobStore:
         )
         if reply[0] == b"NONE":
             return None
-        _, claimed_id, fence, attempt, options, job_input = reply
+        _, claimed_id, fence, attempt, options, job_input, retried = reply
         return Claim(
             job_id=claimed_id.decode(),
             task=task,
@@ -170,6 +173,7 @@ class JobStore:
             options=JobOptions(**orjson.loads(options)),
             # A fence is the time from submit to claim, unless an older fence was as large.
             waited_ms=int(fence),
+            retried=int(retried),
         )
 
     def start(self, claim: Claim) -> bool:
@@ -210,6 +214,7 @@ class JobStore:
             outcome.output or b"",
             b"" if outcome.error is None else orjson.dumps(outcome.error.as_dict()),
             orjson.dumps(outcome.metrics),
+            b"" if outcome.error is None else orjson.dumps(outcome.error.gist()),
         )
         if reply[0] == b"EARLY":
             raise ValueError(f"job {claim.job_id} cannot succeed: its attempt {claim.attempt} never started")
@@ -217,18 +222,30 @@ class JobStore:
             refuse(reply, claim.job_id)
         return JobState(reply[1].decode())
 
-    def release(self, claim: Claim, *, is_loss: bool, reason: str) -> JobState:
+    def release(
+        self,
+        claim: Claim,
+        *,
+        is_loss: bool,
+        reason: str,
+        is_retry: bool = False,
+        error: JobErrorInfo | None = None,
+    ) -> JobState:
         """Give the job back: `queued` in its old order, or how it ended instead.
 
-        It ends `cancelled` if that was asked for, and `failed` (`worker_lost`) at the limit of
-        losses; a drain is no loss. StaleAttempt, UnknownJob.
+        It ends `cancelled` if that was asked for, and at the limit of losses `failed`, with what
+        `error` says beside its message (default: `worker_lost`). A retry is counted apart, a drain
+        not at all. StaleAttempt, UnknownJob.
         """
+        blame = {} if error is None else {n: v for n, v in error.gist().items() if n != "message"}
         reply = self._scripts.run(
             "release",
             *_shown(claim),
             int(is_loss),
+            int(is_retry),
             orjson.dumps(reason)[1:-1],
             self._settings.max_losses,
+            orjson.dumps(blame) if blame else b"",
         )
         if reply[0] != b"OK":
             refuse(reply, claim.job_id)

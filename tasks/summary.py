@@ -28,6 +28,20 @@ def summary(record: JobRecord) -> dict[str, Any]:
     }
 
 
+def attempts(record: JobRecord) -> list[dict[str, Any]]:
+    """The history of a job, oldest attempt first: what each came to, and where."""
+    return [
+        {
+            "attempt": each.attempt,
+            "worker": each.worker,
+            "started_at": iso(each.started_ms),
+            "ended_at": iso(each.ended_ms),
+            "error": each.error,
+        }
+        for each in record.attempts
+    ]
+
+
 def iso(ms: int | None) -> str | None:
     """Milliseconds of Unix time as ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
     if ms is None:

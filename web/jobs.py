@@ -9,7 +9,7 @@ from rankcast.tasks.event import EventId
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
-from rankcast.tasks.summary import summary
+from rankcast.tasks.summary import attempts, summary
 from rankcast.web import sse
 from rankcast.web.body import idempotency_key, job_id_of, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
@@ -47,7 +47,12 @@ def submit() -> flask.Response:
 @routes.get("/jobs/<job_id>")
 def show(job_id: str) -> flask.Response:
     record = services().store.record(job_id_of(job_id))
-    detail = {"workers": _workers(record.task), "input": record.input, "metrics": record.metrics}
+    detail = {
+        "workers": _workers(record.task),
+        "input": record.input,
+        "metrics": record.metrics,
+        "attempts": attempts(record),
+    }
     return json_response(_listed(record) | detail)
 
 

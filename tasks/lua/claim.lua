@@ -2,11 +2,12 @@
 -- task's queue, else none.
 -- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
 --       comma before it), token_ttl_ms.
--- Replies: OK, job_id, fence, attempt, options, input | NONE.
+-- Replies: OK, job_id, fence, attempt, options, input, retries used up | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease_ms, detail, token_ttl_ms = ARGV[5], ARGV[6], ARGV[7]
-local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score'}
+local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score',
+                'retried'}
 
 local function priority_of(score) return math.floor(score / 1e13) end
 
@@ -15,7 +16,7 @@ local held = redis.call('GET', token_key)
 if held then
   local job = fields_of(held, FIELDS)
   if is_claimed(job) and job.token == token then
-    return {'OK', held, job.fence, job.attempt, job.options, job.input}
+    return {'OK', held, job.fence, job.attempt, job.options, job.input, tonumber(job.retried or 0)}
   end
 end
 
@@ -40,8 +41,8 @@ redis.call('ZREM', queued_key(task), id)
 redis.call('ZREM', DEADLINES, id)
 redis.call('ZADD', RUNNING, digits(now + lease_ms), id)
 redis.call('HSET', record_key(id), 'state', 'starting', 'fence', fence, 'token', token, 'attempt', attempt,
-  'worker', worker)
+  'worker', worker, 'current', '{"attempt":' .. attempt .. ',"started_ms":' .. digits(now) .. detail)
 redis.call('HSETNX', record_key(id), 'claimed', digits(now))
 redis.call('SET', token_key, id, 'PX', token_ttl_ms)
 write_event(id, job.last, fence .. '-1', 'state', '{"state":"starting","attempt":' .. attempt .. detail .. '}')
-return {'OK', id, fence, attempt, job.options, job.input}
+return {'OK', id, fence, attempt, job.options, job.input, tonumber(job.retried or 0)}

@@ -10,6 +10,8 @@ local SWEEPS = PREFIX .. 'sweeps'
 -- An event with more data than this is published as its id and kind; readers take it from the log.
 local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
+-- A job that is drained again and again has any number of attempts; its record shows the newest.
+local MAX_ATTEMPTS = 20
 
 local function record_key(id) return PREFIX .. 'job:' .. id end
 local function events_key(id) return PREFIX .. 'job:' .. id .. ':events' end
@@ -63,10 +65,23 @@ end
 
 -- What end_job and give_back need to know of a job.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
-                'deadline', 'ttl', 'once'}
+                'deadline', 'ttl', 'once', 'current', 'attempts'}
 
--- The one end of a job: last event, record, indexes, and one expiry for all its keys.
-local function end_job(id, job, state, now, failure, output)
+-- The attempt that is over, if there was one, joins the others in the record: one JSON object a line.
+local function close_attempt(id, job, now, failure)
+  if not is_claimed(job) or not job.current then return end
+  local line = job.current .. ',"ended_ms":' .. digits(now) .. ',"error":' .. (failure or 'null') .. '}'
+  local lines = job.attempts and job.attempts .. '\n' .. line or line
+  local _, breaks = lines:gsub('\n', '')
+  if breaks >= MAX_ATTEMPTS then lines = lines:match('\n(.*)$') end
+  redis.call('HSET', record_key(id), 'attempts', lines)
+  redis.call('HDEL', record_key(id), 'current')
+end
+
+-- The one end of a job: last event, record, indexes, and one expiry for all its keys.  `gist` is the
+-- failure without what is too long to be kept for every attempt.
+local function end_job(id, job, state, now, failure, output, gist)
+  close_attempt(id, job, now, gist or failure)
   local data = '{"state":"' .. state .. '","attempt":' .. job.attempt
   if output and #output <= MAX_INLINE_OUTPUT then data = data .. ',"output":' .. output end
   if failure then data = data .. ',"error":' .. failure end
@@ -90,8 +105,11 @@ local function end_job(id, job, state, now, failure, output)
 end
 
 -- An attempt is over without an outcome: back to the queue in the old order, unless the job was
--- cancelled or has been lost too often.  `reason` is the inside of a JSON string.
-local function give_back(id, job, now, is_loss, reason, max_losses)
+-- cancelled or has been lost too often.  `reason` is the inside of a JSON string; `blame` the error
+-- that it is the message of, a JSON object, by default the worker's loss.
+local function give_back(id, job, now, is_loss, reason, max_losses, blame)
+  blame = blame or (is_loss and '{"kind":"worker_lost"}')
+  local function told(message) return blame and blame:sub(1, -2) .. ',"message":"' .. message .. '"}' end
   if job.cancel then return end_job(id, job, 'cancelled', now, CANCELLED) end
   local losses = tonumber(job.losses)
   if is_loss then
@@ -99,9 +117,10 @@ local function give_back(id, job, now, is_loss, reason, max_losses)
     redis.call('HSET', record_key(id), 'losses', losses)
     if losses >= max_losses then
       local message = 'attempt ' .. job.attempt .. ' was lost, as ' .. (losses - 1) .. ' before it: ' .. reason
-      return end_job(id, job, 'failed', now, '{"kind":"worker_lost","message":"' .. message .. '"}')
+      return end_job(id, job, 'failed', now, told(message), nil, told(reason))
     end
   end
+  close_attempt(id, job, now, told(reason))
   redis.call('HSET', record_key(id), 'state', 'queued')
   redis.call('ZREM', RUNNING, id)
   redis.call('ZADD', queued_key(job.task), job.score, id)

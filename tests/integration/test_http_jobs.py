@@ -108,6 +108,13 @@ def test_a_record_tells_the_whole_job(http: httpx.Client, store: JobStore, event
     assert record["created_at"].endswith("Z")
     assert record["created_at"] <= record["claimed_at"] <= record["started_at"]
     assert record["ended_at"] is None
+    [attempt] = record["attempts"]
+    assert (attempt["attempt"], attempt["worker"], attempt["ended_at"], attempt["error"]) == (
+        1,
+        "w1",
+        None,
+        None,
+    )
     assert record["urls"]["stream"] == f"/jobs/{claim.job_id}/stream"
 
 
