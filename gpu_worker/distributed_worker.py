@@ -15,10 +15,12 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from rankcast.gpu_worker.leftovers import LeftOvers
+
 T = TypeVar("T")
 
 #: The worker and the number of the call that the running code belongs to. Tasks that a call started
-#: carry it on past its end; code that no call started has none, and belongs to whatever runs.
+#: carry it on past its end. A plain thread carries none (leftovers.py).
 _CALL: "contextvars.ContextVar[tuple[DistributedWorker, int] | None]" = contextvars.ContextVar(
     "rankcast_call", default=None
 )
@@ -55,7 +57,7 @@ class DistributedWorker:
 
     `setup`, `__call__` and `teardown` may be plain or `async def`: plain ones run in the rank's main
     thread, the others on the worker's own event loop. torch.distributed is initialised before
-    `setup`, and the rank's GPU is the current one in every thread that runs your code.
+    `setup`, and the rank's GPU is the current one in every thread that Rankcast runs your code in.
 
     `Steps()` outside a rank works, with rank 0 of 1 on the CPU: call `initialize()`, then call it;
     what it streams goes nowhere.
@@ -72,6 +74,7 @@ class DistributedWorker:
         self.running = False
         self._services: Services = Alone()
         self._call = 0
+        self._left_overs = LeftOvers()
         self._is_in_call = False
         self._cancelled = threading.Event()
         self._has_told_silence = False
@@ -103,13 +106,12 @@ class DistributedWorker:
         unless 64 MiB of events are waiting for Redis.
 
         NotEncodable, with the path of the value; EventTooLarge; StaleAttempt when the job went to
-        another worker; RuntimeError from a task whose own job is over.
+        another worker; RuntimeError from a task or a thread whose own job is over.
         """
         if self.rank != 0:
             self._say_once(f"add_streaming_result does nothing on rank {self.rank}: rank 0 casts")
             return
-        origin = _CALL.get()
-        if origin is not None and origin[0] is self and origin[1] != self._call:
+        if not self._belongs_to_call():
             raise RuntimeError("the job that this task belongs to is over")
         if not self._is_in_call and not isinstance(self._services, Alone):
             self._say_once("add_streaming_result does nothing while no job runs")
@@ -192,6 +194,7 @@ class DistributedWorker:
 
     def _begin(self, job_id: str, attempt: int) -> None:
         self.job_id, self.attempt = job_id, attempt
+        self._left_overs.begin()
         self._call += 1
         self._cancelled.clear()
         self._is_in_call = True
@@ -200,9 +203,17 @@ class DistributedWorker:
     def _end(self) -> None:
         # The number goes on here too: what the call left behind is no part of the next one.
         self._call += 1
+        self._left_overs.end()
         self._is_in_call = False
         self.job_id, self.attempt = None, 0
         _CALL.set(None)
+
+    def _belongs_to_call(self) -> bool:
+        """Whether the code that runs here works for the present call, as far as can be told."""
+        origin = _CALL.get()
+        if origin is not None and origin[0] is self:
+            return origin[1] == self._call
+        return not self._left_overs.has_this_thread()
 
     def _cancel(self, job_id: str) -> None:
         if job_id == self.job_id:

@@ -31,6 +31,7 @@ FORKABLE = (
     "is_async",
     "stops",
     "leaves_children",
+    "leaves_threads",
     "returns_much",
 )
 

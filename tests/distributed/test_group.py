@@ -141,6 +141,17 @@ def test_a_task_that_outlives_its_job_cannot_write_into_the_next(hold):
     assert held.results() == []
 
 
+@pytest.mark.parametrize("way", ["leave a thread", "leave a piece of work"])
+def test_a_thread_that_outlives_its_job_cannot_write_into_the_next(hold, way):
+    """A plain one or one of a pool; the pool serves the jobs after that."""
+    held = hold("t/threads")
+    held.run(way=way)
+    assert held.value(way="let them go on") == ["the job that this task belongs to is over"]
+    assert held.results() == []
+    held.run(way="use the pool")
+    assert held.results() == ["in time"]
+
+
 def test_closing_ends_the_ranks(hold):
     """And a closed group refuses calls."""
     held = hold("t/alone")
