@@ -7,6 +7,7 @@ the workers (gpu_worker/worker.py), so that the web tier never imports it.
 """
 
 import logging
+from urllib.parse import urlencode
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -39,7 +40,7 @@ def queue(name: str, *, ttl_s: int | None = None) -> Queue:
 
 def make_app(settings: Settings) -> Celery:
     """The Celery app of web tier and workers; the same for both, so that they understand each other."""
-    app = Celery("rankcast", broker=settings.broker_url, set_as_current=False)
+    app = Celery("rankcast", broker=verifying(settings.broker_url), set_as_current=False)
     app.conf.update(
         # Nothing that comes out of Redis may become code.
         task_serializer="json",
@@ -67,6 +68,17 @@ def make_app(settings: Settings) -> Celery:
         },
     )
     return app
+
+
+def verifying(broker_url: str) -> str:
+    """The URL with the certificate of a `rediss://` server checked, unless it says otherwise itself.
+
+    That is redis-py's default and not kombu's, which would give the password to whoever answers.
+    """
+    if not broker_url.startswith("rediss://") or "ssl_cert_reqs" in broker_url:
+        return broker_url
+    checks = urlencode({"ssl_cert_reqs": "required", "ssl_check_hostname": "true"})
+    return f"{broker_url}{'&' if '?' in broker_url else '?'}{checks}"
 
 
 def wake(app: Celery, *, task: str, job_id: str, to: Queue | None = None) -> bool:
