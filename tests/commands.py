@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 from helpers import wait_until
 
-RANKCAST = (sys.executable, "-P", "-m", "rankcast.cli")
+#: The arguments of a Python that make it the command.
+RANKCAST_ARGS = ("-P", "-m", "rankcast.cli")
+RANKCAST = (sys.executable, *RANKCAST_ARGS)
 ROOT = Path(__file__).parents[1]
 STEPS = ROOT / "examples" / "steps.py"
 #: In the environment of everything that a command starts, so that it can be found wherever it went.
@@ -56,12 +58,14 @@ def marked(env: dict[str, str]) -> list[str]:
 class Running:
     """A command that goes on; use as a context manager, which kills it if it is still there."""
 
-    def __init__(self, *args: Any, cwd: Path | None = None, **env: str) -> None:
+    def __init__(
+        self, *args: Any, cwd: Path | None = None, python: Path | str = sys.executable, **env: str
+    ) -> None:
         self.env = clean_env(**env)
         self.out: list[str] = []
         self.err: list[str] = []
         self.process = subprocess.Popen(
-            [*RANKCAST, *map(str, args)],
+            [python, *RANKCAST_ARGS, *map(str, args)],
             env=self.env,
             cwd=cwd,
             stdin=subprocess.DEVNULL,

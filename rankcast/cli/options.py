@@ -18,8 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: What `rankcast` exits with; `watch` and `submit --watch` tell the end of the job by it.
 SUCCEEDED, FAILED, USAGE, CANCELLED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-#: What the commands that run something need beside the base install. A web tier goes without torch.
-WEB_MODULES = ("celery", "flask", "gevent", "gunicorn", "orjson", "redis")
+#: What the commands that run something need beside the base install: the extras `web` and `server`.
+WEB_MODULES = ("celery", "flask", "gevent", "gunicorn", "jsonschema", "orjson", "packaging", "redis")
 WORKER_MODULES = ("celery", "orjson", "pydantic", "redis", "torch")
 
 
@@ -119,13 +119,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def need_server_extra(*modules: str) -> None:
-    """Fail, with the cure, where one of them is missing: only the base install is there."""
+def need_extra(extra: str, *modules: str) -> None:
+    """Fail, with the cure, where one of the modules is missing: `extra` is not installed."""
     missing = [name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is None]
     if missing:
         raise Failure(
-            f"this command needs the server part (missing: {', '.join(missing)}): "
-            "pip install 'rankcast[server]'"
+            f"this command needs rankcast[{extra}] (missing: {', '.join(missing)}): "
+            f"pip install 'rankcast[{extra}]'"
         )
 
 

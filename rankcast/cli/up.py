@@ -12,7 +12,7 @@ from rankcast.cli.options import (
     WORKER_MODULES,
     address_options,
     check_open,
-    need_server_extra,
+    need_extra,
     redis_option,
     tasks_option,
 )
@@ -52,7 +52,7 @@ def up(
         raise click.UsageError(
             "--data is for the Redis that `up` brings along, not for the one at --redis-url"
         )
-    need_server_extra(*WEB_MODULES, *WORKER_MODULES)
+    need_extra("server", *WEB_MODULES, *WORKER_MODULES)
     check_open(host, is_open=is_open)
     plan = Plan(
         sock=listen(host, port),

@@ -10,7 +10,7 @@ from rankcast.cli.options import (
     Failure,
     address_options,
     check_open,
-    need_server_extra,
+    need_extra,
     redis_option,
 )
 from rankcast.cli.processes import web_command
@@ -51,7 +51,7 @@ def web(*, host: str, port: int, is_open: bool, workers: int, redis_url: str | N
 
     It never sees the tasks' code: it reads what the workers registered in Redis.
     """
-    need_server_extra(*WEB_MODULES)
+    need_extra("web", *WEB_MODULES)
     check_open(host, is_open=is_open)
     sock = listen(host, port)
     os.set_inheritable(sock.fileno(), True)

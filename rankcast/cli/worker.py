@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rankcast.cli.options import WORKER_MODULES, need_server_extra, redis_option, tasks_option
+from rankcast.cli.options import WORKER_MODULES, need_extra, redis_option, tasks_option
 from rankcast.cli.processes import WorkerOptions, worker_command, worker_env
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +37,7 @@ def worker(**options: Any) -> None:
     A stock Celery worker: `celery -A rankcast.gpu_worker.worker worker` with RANKCAST_TASKS set is
     the same. SIGTERM lets the running jobs finish first.
     """
-    need_server_extra(*WORKER_MODULES)
+    need_extra("server", *WORKER_MODULES)
     told = WorkerOptions(**options)
     command = worker_command(told.host_name)
     os.execve(command[0], command, worker_env(told, os.environ, os.getcwd()))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-#: Everything that only `rankcast[server]` brings.
+#: Everything that only the extras bring.
 BLOCKER = """
 import sys
 from importlib.machinery import PathFinder
@@ -47,12 +47,15 @@ def test_delay_says_what_it_needs_on_the_base_install():
     assert "rankcast[server]" in found.stderr
 
 
-@pytest.mark.parametrize("command", ["up --tasks json.tool", "web", "worker --tasks json.tool"])
-def test_a_command_that_needs_the_server_part_says_how_to_install_it(command):
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("up --tasks json.tool", "server"), ("web", "web"), ("worker --tasks json.tool", "server")],
+)
+def test_a_command_that_needs_more_says_how_to_install_it(command, extra):
     """One line with the cure, no traceback."""
     found = python(f"from rankcast.cli import main; main({command.split()!r}, prog_name='rankcast')")
     assert found.returncode == 1
-    assert "pip install 'rankcast[server]'" in found.stderr
+    assert f"pip install 'rankcast[{extra}]'" in found.stderr
     assert "Traceback" not in found.stderr
 
 
