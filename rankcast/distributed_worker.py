@@ -7,10 +7,13 @@ from rankcast.client import Job
 from rankcast.errors import NotATask
 from rankcast.gpu_worker import distributed_worker
 from rankcast.tasks.declare import TaskDeclaration, declaration_of
-from rankcast.tasks.job import LOWEST_PRIORITY, JobOptions
+from rankcast.tasks.job import JobOptions, option_faults
 
 if TYPE_CHECKING:
     from rankcast.beside_redis import BesideRedis
+
+#: Celery's words for our options, as they were written.
+_IN_CELERY = {"start_timeout_s": "expires", "timeout_s": "time_limit"}
 
 
 class DistributedWorker(distributed_worker.DistributedWorker):
@@ -49,7 +52,7 @@ class DistributedWorker(distributed_worker.DistributedWorker):
         if declaration is None:
             raise NotATask(cls)
         _refuse(declaration, args, queue, unsupported)
-        options = _options(priority=priority, start_timeout_s=expires, timeout_s=time_limit)
+        options = _options(priority=priority, expires=expires, time_limit=time_limit)
         return _beside_redis().submit(declaration.name, dict(kwargs or {}), options)
 
 
@@ -73,16 +76,12 @@ def _refuse(
         )
 
 
-def _options(**given: Any) -> JobOptions:
+def _options(*, priority: int | None, expires: float | None, time_limit: float | None) -> JobOptions:
+    given = {"priority": priority, "start_timeout_s": expires, "timeout_s": time_limit}
     told = {name: value for name, value in given.items() if value is not None}
-    priority = told.get("priority", 0)
-    if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
-        raise ValueError(f"priority is a whole number from 0, first, to {LOWEST_PRIORITY}, not {priority!r}")
-    for name, value in told.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < float("inf"):
-            raise ValueError(f"{name} is a number of seconds, not {value!r}")
-    return JobOptions(**told)
+    for name, fault in option_faults(told):
+        raise ValueError(f"{_IN_CELERY.get(name, name)} {fault}, not {told[name]!r}")
+    return JobOptions(**told)  # type: ignore[arg-type]
 
 
 def _beside_redis() -> "BesideRedis":

@@ -4,8 +4,8 @@ Pure data; store.py moves it in and out of Redis. Times are milliseconds of Redi
 """
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,8 @@ from rankcast.tasks.state import JobState
 DEFAULT_PRIORITY = 5
 LOWEST_PRIORITY = 9
 DAY_S = 24 * 3600.0
+#: Bounds times, so that sums in milliseconds stay exact in Redis' scripts.
+MAX_SECONDS = 10 * 366 * DAY_S
 
 
 def new_job_id() -> str:
@@ -42,6 +44,26 @@ class JobOptions:
     timeout_s: float | None = None
     #: Seconds that an ended job, its log and its output are kept.
     ttl_s: float = DAY_S
+
+
+def option_faults(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `JobOptions(**options)` should not be made of, as (name, what is wrong with it).
+
+    One rule, whichever way a job is submitted: over HTTP, or with `delay` beside Redis.
+    """
+    defaults = asdict(JobOptions())
+    for name in options.keys() - defaults.keys():
+        yield name, f"is unknown; options are {', '.join(sorted(defaults))}"
+    priority = options.get("priority", DEFAULT_PRIORITY)
+    if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
+        yield "priority", f"must be a whole number from 0, first, to {LOWEST_PRIORITY}"
+    for name in ("start_timeout_s", "timeout_s", "ttl_s"):
+        value = options.get(name, defaults[name])
+        if value is None and defaults[name] is None:
+            continue
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value <= MAX_SECONDS:
+            yield name, "must be a number of seconds above 0, at most 10 years"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,17 +9,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from rankcast.tasks.errors import Fault, InvalidInput, UnknownJob
 from rankcast.tasks.idempotency import MAX_LENGTH, IdempotencyKey, is_well_formed
-from rankcast.tasks.job import LOWEST_PRIORITY, JobOptions
+from rankcast.tasks.job import JobOptions, option_faults
 from rankcast.web.problems import BadRequest
 from rankcast.web.services import services
 
 #: Of any job id there ever was. Without a colon, so that no id can name another key in Redis.
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-#: Bounds times, so that sums in milliseconds stay exact in Redis' scripts.
-MAX_SECONDS = 10 * 366 * 24 * 3600
 _SUBMIT_FIELDS = frozenset({"task", "input", "options"})
-_SECONDS = ("start_timeout_s", "timeout_s", "ttl_s")
-_OPTIONS = frozenset({"priority", *_SECONDS})
 
 
 def json_body() -> Any:
@@ -65,27 +61,10 @@ def submission() -> tuple[str, dict[str, Any], JobOptions]:
     if not isinstance(options, dict):
         faults.append(Fault("$.options", f"must be an object, not {_json_type(options)}"))
     else:
-        faults += _option_faults(options)
+        faults += [Fault(f"$.options.{name}", message) for name, message in option_faults(options)]
     if faults:
         raise InvalidInput(faults)
     return str(task), job_input, JobOptions(**options)
-
-
-def _option_faults(options: dict[str, Any]) -> list[Fault]:
-    faults = [
-        Fault(f"$.options.{name}", f"is unknown; options are {', '.join(sorted(_OPTIONS))}")
-        for name in options.keys() - _OPTIONS
-    ]
-    priority = options.get("priority", 0)
-    if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
-        faults.append(Fault("$.options.priority", f"must be a whole number from 0 to {LOWEST_PRIORITY}"))
-    for name in _SECONDS:
-        value = options.get(name, 1)
-        if value is None and name == "timeout_s":
-            continue
-        if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
-            faults.append(Fault(f"$.options.{name}", "must be a number of seconds above 0, at most 10 years"))
-    return faults
 
 
 def idempotency_key(route: str) -> IdempotencyKey | None:

@@ -62,7 +62,8 @@ def test_apply_async_takes_the_options_that_make_sense_here(store):
         ({"eta": None}, TypeError, "submit it later"),
         ({"link": None}, TypeError, "not supported: link"),
         ({"priority": 10}, ValueError, "0, first, to 9"),
-        ({"expires": "soon"}, ValueError, "number of seconds"),
+        ({"expires": "soon"}, ValueError, "expires must be a number of seconds"),
+        ({"time_limit": 0}, ValueError, "time_limit must be a number of seconds above 0"),
     ],
 )
 def test_what_makes_no_sense_here_is_refused_with_what_to_do(options, error, told, store):
