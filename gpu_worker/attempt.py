@@ -184,6 +184,7 @@ class Attempt:
 
     def _call(self, group: RankGroup) -> Outcome | GiveBack:
         claim, began = self._claim, time.monotonic()
+        asked_s = claim.options.timeout_s
         try:
             told = group.run(
                 Call(
@@ -194,7 +195,7 @@ class Attempt:
                     input=claim.input.decode(),
                 ),
                 control=self._control,
-                timeout_s=claim.options.timeout_s or self._task.timeout_s,
+                timeout_s=self._task.timeout_s if asked_s is None else asked_s,
                 silence_s=SILENCE_S,
                 on_log=self._lines,
             )
