@@ -48,6 +48,26 @@ def test_delay_says_what_it_needs_on_the_base_install():
 
 
 @pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        (
+            "from rankcast.gpu_worker.distributed_worker import DistributedWorker",
+            {"torch", "redis", "pydantic", "orjson", "celery"},
+        ),
+        (
+            "from rankcast.gpu_worker.payload import encode; encode({'a': (1, b'x')})",
+            {"torch", "numpy", "PIL", "pydantic"},
+        ),
+    ],
+    ids=["a user's class", "a payload"],
+)
+def test_nothing_large_is_imported_for_the_sake_of_a_check(code, unwanted):
+    """A base class comes with no more than it needs; a value's type is known without its library."""
+    code = f"import sys; {code}; assert not {unwanted} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
     ("command", "extra"),
     [("up --tasks json.tool", "server"), ("web", "web"), ("worker --tasks json.tool", "server")],
 )
