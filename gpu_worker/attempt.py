@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TypeVar
 
+from rankcast.gpu_worker.decision import LOSSES, GiveBack, decide
 from rankcast.gpu_worker.forkserver import TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
 from rankcast.gpu_worker.joblogs import JobLines, LogWriter
@@ -57,21 +59,25 @@ class Parts:
     running: "set[Attempt]" = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """The job goes back to its queue: this attempt has no outcome."""
+class Ran(Enum):
+    """What a wake-up came to."""
 
-    reason: str
-    is_loss: bool = False
+    NOTHING = auto()
+    ENDED = auto()
+    #: The job waits in its queue for another attempt.
+    GIVEN_BACK = auto()
 
 
-def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> bool:
-    """Run `job_id` if it is queued, else the next job of `task`, to its end. False if there was none.
+def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> Ran:
+    """Make an attempt at `job_id` if it is queued, else at the next job of `task`; NOTHING where there
+    is none, or no slot that could run it now.
 
     StoreUnavailable when the worker drains while Redis is away; then it is not known whether a job
     was claimed, and the lease says so to others.
     """
     slot = parts.slots.acquire(task.name)
+    if slot is None:
+        return Ran.NOTHING
     try:
         drop_broken_group(slot)
         token = new_token()
@@ -87,9 +93,8 @@ def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> bool
             give_up=parts.is_draining,
         )
         if claim is None:
-            return False
-        Attempt(parts, task, slot, claim).run()
-        return True
+            return Ran.NOTHING
+        return Attempt(parts, task, slot, claim).run()
     finally:
         parts.slots.release(slot)
 
@@ -128,21 +133,23 @@ class Attempt:
         self._is_leaving = True
         self._control.abandon()
 
-    def run(self) -> None:
+    def run(self) -> Ran:
         """Bring the claimed job to an end, or give it back."""
         self._slot.job_id = self._claim.job_id
         with self._control:
             self._parts.leases.keep(self._claim, self)
             self._parts.running.add(self)
             try:
-                self._run()
+                state = self._run()
             except (StaleAttempt, UnknownJob) as gone:
                 logger.warning("job %s: attempt %d stops: %s", self._claim.job_id, self._claim.attempt, gone)
+                return Ran.ENDED
             finally:
                 self._parts.running.discard(self)
                 self._parts.leases.drop(self._claim)
+        return Ran.GIVEN_BACK if state is JobState.QUEUED else Ran.ENDED
 
-    def _run(self) -> None:
+    def _run(self) -> JobState:
         claim, warmth = self._claim, "cold" if self._metrics["cold"] else "warm"
         logger.info(
             "job %s: attempt %d of %s on slot %d, %s",
@@ -158,12 +165,18 @@ class Attempt:
             state, why = self._finish(decided), decided.error.message if decided.error else ""
         why = f" ({why})" if why else ""
         logger.info("job %s: %s after %d ms%s", claim.job_id, state, self._metrics["run_ms"], why)
+        return state
 
     def _work(self) -> Outcome | GiveBack:
         """Load, start, call; what becomes of the job is what this returns."""
         try:
             group = self._group()
         except GroupFailed as failed:
+            if failed.error.kind in LOSSES:
+                pause_s = self._parts.slots.back_off(self._slot, self._task.name)
+                logger.warning(
+                    "slot %d backs off from %s for %g s", self._slot.index, self._task.name, pause_s
+                )
             return self._decide(None, failed.error)
         is_cancelled = self._insist(lambda: self._parts.store.start(self._claim))
         if is_cancelled or self._control.is_cancel_requested:
@@ -207,8 +220,14 @@ class Attempt:
 
     def _decide(self, output: bytes | None, error: JobErrorInfo | None) -> Outcome | GiveBack:
         if self._is_leaving and error is not None:
-            return GiveBack("its worker had to stop")
-        return decide(output, error, self._metrics)
+            return GiveBack(reason="its worker had to stop")
+        return decide(
+            output,
+            error,
+            self._metrics,
+            retries_left=self._task.retries - self._claim.retried,
+            is_cancelled=self._control.is_cancel_requested,
+        )
 
     def _finish(self, outcome: Outcome) -> JobState:
         while True:
@@ -221,19 +240,17 @@ class Attempt:
 
     def _give_back(self, decided: GiveBack) -> JobState:
         return self._insist(
-            lambda: self._parts.store.release(self._claim, is_loss=decided.is_loss, reason=decided.reason)
+            lambda: self._parts.store.release(
+                self._claim,
+                is_loss=decided.is_loss,
+                is_retry=decided.is_retry,
+                reason=decided.reason,
+                error=decided.error,
+            )
         )
 
     def _insist(self, call: Callable[[], T]) -> T:
         return insist(call, give_up=self._parts.is_leaving)
-
-
-def decide(output: bytes | None, error: JobErrorInfo | None, metrics: dict[str, int]) -> Outcome | GiveBack:
-    """What becomes of a job, from what its group told. A cancel that was asked for is Redis' to decide."""
-    if error is None:
-        return Outcome(state=JobState.SUCCEEDED, output=output, metrics=metrics)
-    state = JobState.CANCELLED if error.kind == "cancelled" else JobState.FAILED
-    return Outcome(state=state, error=error, metrics=metrics)
 
 
 def insist(call: Callable[[], T], *, give_up: threading.Event) -> T:

@@ -61,6 +61,7 @@ def _described(spec: str, task: TaskClass) -> dict[str, Any]:
         "timeout_s": declaration.timeout_s,
         "setup_timeout_s": declaration.setup_timeout_s,
         "cancel_grace_s": declaration.cancel_grace_s,
+        "retries": declaration.retries,
         "input_schema": task.input_schema,
         "output_schema": task.output_schema,
         "code_version": task.code_version,

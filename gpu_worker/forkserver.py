@@ -67,6 +67,7 @@ class TaskDescription:
     timeout_s: float | None
     setup_timeout_s: float
     cancel_grace_s: float
+    retries: int
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None
     code_version: str

@@ -36,6 +36,7 @@ from rankcast.gpu_worker.messages import (
     Start,
     StorePort,
 )
+from rankcast.gpu_worker.oom import OomWatch
 from rankcast.gpu_worker.pipe import frame
 from rankcast.gpu_worker.supervision import Control, Cut, Deadlines
 from rankcast.gpu_worker.verdict import Ending, cause, may_go_on
@@ -88,12 +89,13 @@ class Outcome:
 class RankGroup:
     """The ranks of one task on one slot. One thread at a time uses it. Made by `start`."""
 
-    def __init__(self, task: TaskDescription, on_log: OnLog) -> None:
+    def __init__(self, task: TaskDescription, on_log: OnLog, oom: OomWatch) -> None:
         self.task = task
         self.state = GroupState.NEW
         #: Whether every rank had the task's module from its fork.
         self.is_preloaded = False
         self._on_log = on_log
+        self._oom = oom
         self._members: list[Member] = []
         #: How ranks failed in this start or call, in the order in which it became known.
         self._endings: list[Ending] = []
@@ -112,17 +114,19 @@ class RankGroup:
         devices: Sequence[int] = (),
         threads: int | None = None,
         control: Control | None = None,
+        oom: OomWatch | None = None,
     ) -> Self:
         """A group whose ranks have all run `setup`, within `task.setup_timeout_s`.
 
         `devices` has the CUDA device of each rank, and is empty on the CPU; ranks that share one
         talk over gloo. `threads` is what each rank may use of the CPU (default: its share of the
-        cores). `settings` reach rank 0, which publishes. `on_log` is called from this thread.
+        cores). `settings` reach rank 0, which publishes. `on_log` is called from this thread. `oom`
+        says whether a SIGKILL was for want of memory (default: this system's count).
 
         GroupFailed, with nothing left running, when a rank raises or ends, when it takes too long,
         and when `control` asks for it.
         """
-        group = cls(task, on_log)
+        group = cls(task, on_log, oom or OomWatch())
         try:
             group._start(forkserver, settings, tuple(devices), threads, control)
         except ForkServerLost as error:
@@ -220,6 +224,7 @@ class RankGroup:
         message = f"the group was not ready after {self.task.setup_timeout_s:g} s"
         deadlines.set("setup", self.task.setup_timeout_s, JobErrorInfo(kind="setup_timeout", message=message))
         is_fresh = self.task.unforkable is not None
+        self._oom.mark()
         for rank in range(self.task.world_size):
             self._members.append(Member.bear(rank, forkserver, self._selector, self, is_fresh=is_fresh))
         for member, order in zip(self._members, self._orders(settings, devices, threads), strict=True):
@@ -227,7 +232,7 @@ class RankGroup:
         with self._heeding(control):
             self._wait(deadlines, call=None)
         if self._endings:
-            raise Cut(cause(self._endings, is_setup=True))
+            raise Cut(cause(self._endings, is_setup=True, has_memory_run_out=self._oom.has_risen))
         reports = [member.report for member in self._members]
         self.is_preloaded = all(isinstance(report, Ready) and report.is_preloaded for report in reports)
         self._read_output()
@@ -256,6 +261,7 @@ class RankGroup:
         for member in self._members:
             member.report = None
             member.heard_s = time.monotonic()
+        self._oom.mark()
         self._send_all(call)
         try:
             with self._heeding(control):
@@ -272,7 +278,7 @@ class RankGroup:
         if cut is None and isinstance(first, Done) and all(isinstance(report, Done) for report in reports):
             output = (first.output or "null").encode()
         elif cut is None:
-            error = cause(self._endings)
+            error = cause(self._endings, has_memory_run_out=self._oom.has_risen)
         has_lost_one = any(ending.failed is None for ending in self._endings)
         is_usable = cut is None and not has_lost_one and (error is None or may_go_on(reports))
         if is_usable:

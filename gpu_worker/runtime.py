@@ -18,7 +18,7 @@ from importlib.metadata import version
 
 from celery import Celery
 
-from rankcast.gpu_worker.attempt import Parts, run_attempt
+from rankcast.gpu_worker.attempt import Parts, Ran, run_attempt
 from rankcast.gpu_worker.control import ControlChannel
 from rankcast.gpu_worker.forkserver import ForkServer, TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
@@ -120,14 +120,15 @@ class Runtime:
         if not self._may_begin():
             return
         try:
-            is_found = run_attempt(self._parts, description, job_id)
+            ran = run_attempt(self._parts, description, job_id)
         except StoreUnavailable as error:
             logger.warning("left an attempt at a job of %s without its end: %s", task, error)
         except Exception:
             logger.exception("an attempt at a job of %s failed in the worker itself", task)
         else:
-            # No message had come for this job, so perhaps none comes for the next one either.
-            if is_found and queue_name == self.own_queue.name:
+            # A job that was given back has no message any more. One that came without a message may
+            # have others behind it for which none comes either.
+            if ran is Ran.GIVEN_BACK or (ran is Ran.ENDED and queue_name == self.own_queue.name):
                 self._wake_ups.poke()
 
     def cancel(self, job_id: str) -> None:
@@ -215,6 +216,7 @@ class Runtime:
     def _load_ahead(self) -> None:
         for name in self.settings.warm:
             slot = self.slots.acquire(name)
+            assert slot is not None, "only a job's attempt makes a slot back off"
             lines = JobLines(self._parts.logs, self.settings.host, None)
             try:
                 if not slot.is_warm_for(name):
@@ -263,4 +265,5 @@ def _info(task: TaskDescription) -> TaskInfo:
         timeout_s=task.timeout_s,
         setup_timeout_s=task.setup_timeout_s,
         cancel_grace_s=task.cancel_grace_s,
+        retries=task.retries,
     )

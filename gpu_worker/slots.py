@@ -7,14 +7,24 @@ is handed to one thread at a time, and only that thread touches its group.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from rankcast.gpu_worker.settings import WorkerSettings
+
+#: After a group died at its start: how long its task stays off that slot; twice as long each time.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 G = TypeVar("G")
 #: `loading` and `busy` slots are held by a thread, `idle` ones may be acquired.
 SlotState = Literal["idle", "loading", "busy"]
+
+
+class Pause(NamedTuple):
+    """Until when a task stays off a slot, and for how long it was told to."""
+
+    until: float
+    length_s: float
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -30,6 +40,8 @@ class Slot(Generic[G]):
     job_id: str | None = None
     #: When it was last given back, on the clock of its Slots.
     idle_since: float = 0.0
+    #: Tasks whose group died here when it was last started.
+    pauses: dict[str, Pause] = field(default_factory=dict)
 
     def is_warm_for(self, task: str) -> bool:
         return self.task == task
@@ -37,6 +49,7 @@ class Slot(Generic[G]):
     def fill(self, group: G, task: str) -> None:
         """Remember the group that was just loaded."""
         self.group, self.task = group, task
+        self.pauses.pop(task, None)
 
     def empty(self) -> G | None:
         """Forget the group and return it, to be closed or killed."""
@@ -62,17 +75,42 @@ class Slots(Generic[G]):
         """How many slots no thread holds."""
         return sum(slot.state == "idle" for slot in self._slots)
 
-    def acquire(self, task: str) -> Slot[G]:
-        """Hold a slot for `task`: one that is warm for it, else an empty one, else the least used.
+    def free_for(self, task: str) -> int:
+        """How many of them do not back off from `task`."""
+        return len(self._free_for(task))
+
+    def acquire(self, task: str) -> Slot[G] | None:
+        """Hold a slot for `task`: one that is warm for it, else an empty one, else the least used;
+        None while every free one backs off from it.
 
         There is one thread per slot, so this waits only for a slot that loads a group ahead of its
         first job.
         """
         with self._freed:
             self._freed.wait_for(lambda: self.free)
-            slot = min((s for s in self._slots if s.state == "idle"), key=lambda s: _preference(s, task))
-            slot.state = "busy"
+            slot = min(self._free_for(task), key=lambda s: _preference(s, task), default=None)
+            if slot is not None:
+                slot.state = "busy"
             return slot
+
+    def back_off(self, slot: Slot[G], task: str) -> float:
+        """Keep `task` off the slot for a while, since its group died at its start; the seconds.
+
+        What kills it there may kill it again at once, and each time costs a job one of its losses.
+        Nobody waits meanwhile: other tasks run, and so does this one on other slots and workers.
+        """
+        before = slot.pauses.get(task)
+        length_s = min(2 * before.length_s, LONGEST_PAUSE_S) if before else FIRST_PAUSE_S
+        slot.pauses[task] = Pause(self._clock() + length_s, length_s)
+        return length_s
+
+    def _free_for(self, task: str) -> list[Slot[G]]:
+        now = self._clock()
+        return [
+            slot
+            for slot in self._slots
+            if slot.state == "idle" and not (task in slot.pauses and now < slot.pauses[task].until)
+        ]
 
     def release(self, slot: Slot[G]) -> None:
         """Give a slot back, with whatever group it now has."""

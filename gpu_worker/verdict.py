@@ -5,8 +5,8 @@ hang until they are killed. The first failure that does not blame a peer is the 
 """
 
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from rankcast.gpu_worker.messages import Done, Failed, Message
 from rankcast.tasks.job import JobErrorInfo
@@ -24,12 +24,25 @@ class Ending:
     exitcode: int | None = None
 
 
-def cause(endings: Sequence[Ending], *, is_setup: bool = False) -> JobErrorInfo:
-    """The error to tell, of failures in the order in which they became known."""
+def cause(
+    endings: Sequence[Ending],
+    *,
+    is_setup: bool = False,
+    has_memory_run_out: Callable[[], bool] = lambda: False,
+) -> JobErrorInfo:
+    """The error to tell, of failures in the order in which they became known.
+
+    `has_memory_run_out` is asked about a SIGKILL: whether the kernel sent one for want of memory.
+    """
     first = next((e for e in endings if not (e.failed and e.failed.is_secondary)), endings[0])
     # Of ranks that all failed in the same way, none is the one to blame: name the first.
     alike = [e for e in endings if _gist(e) == _gist(first)]
-    return _told(min(alike, key=lambda e: e.rank), is_setup)
+    told = _told(min(alike, key=lambda e: e.rank), is_setup)
+    if told.signal == "SIGKILL" and has_memory_run_out():
+        return replace(
+            told, kind="oom_killed", message=f"{told.message}: the kernel had no memory left for it"
+        )
+    return told
 
 
 def may_go_on(reports: Sequence[Message | None]) -> bool:

@@ -50,7 +50,8 @@ class WakeUps:
         for task in self._tasks:
             if not free:
                 return
-            for job_id in self._store.heads_of(task, free):
+            usable = min(free, self._slots.free_for(task))
+            for job_id in self._store.heads_of(task, usable) if usable else ():
                 free -= 1
                 logger.debug("job %s is queued and nobody told: waking ourselves", job_id)
                 wake(self._app, task=task, job_id=job_id, to=self._queue)

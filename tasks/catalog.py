@@ -37,6 +37,7 @@ class TaskInfo:
     timeout_s: float | None = None
     setup_timeout_s: float = 600.0
     cancel_grace_s: float = 5.0
+    retries: int = 0
     #: Live workers that serve it, when this was read.
     workers: int = 0
 

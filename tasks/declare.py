@@ -28,6 +28,8 @@ class TaskDeclaration:
     setup_timeout_s: float = 600.0
     #: How long a cancelled call has to stop by itself before its group is killed.
     cancel_grace_s: float = 5.0
+    #: How often an attempt that failed in user code is made again.
+    retries: int = 0
 
 
 def task(
@@ -37,11 +39,13 @@ def task(
     timeout_s: float | None = None,
     setup_timeout_s: float = 600.0,
     cancel_grace_s: float = 5.0,
+    retries: int = 0,
 ) -> Callable[[C], C]:
     """Register the decorated `DistributedWorker` class under `name`, written `owner/name`.
 
-    `world_size` is the number of ranks, one GPU each. ValueError or TypeError, at import, for
-    anything that could not run.
+    `world_size` is the number of ranks, one GPU each. `retries` is how often a job is tried again
+    after an exception or an exit in your code; a group or worker that was lost is no retry.
+    ValueError or TypeError, at import, for anything that could not run.
     """
     declaration = TaskDeclaration(
         name=name,
@@ -49,6 +53,7 @@ def task(
         timeout_s=timeout_s,
         setup_timeout_s=setup_timeout_s,
         cancel_grace_s=cancel_grace_s,
+        retries=retries,
     )
     _check(declaration)
 
@@ -74,6 +79,8 @@ def _check(declaration: TaskDeclaration) -> None:
         )
     if type(declaration.world_size) is not int or declaration.world_size < 1:
         raise ValueError(f"world_size is a whole number of ranks from 1, not {declaration.world_size!r}")
+    if type(declaration.retries) is not int or declaration.retries < 0:
+        raise ValueError(f"retries is a whole number from 0, not {declaration.retries!r}")
     for field in ("timeout_s", "setup_timeout_s", "cancel_grace_s"):
         value = getattr(declaration, field)
         if value is None and field == "timeout_s":

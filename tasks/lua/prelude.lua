@@ -127,7 +127,8 @@ local function give_back(id, job, now, is_loss, reason, max_losses, blame)
   if not job.started then redis.call('ZADD', DEADLINES, job.deadline, id) end
   local position = redis.call('ZRANK', queued_key(job.task), id)
   write_event(id, job.last, next_id(job.last), 'state', '{"state":"queued","attempt":' .. job.attempt ..
-    ',"queue_position":' .. position .. ',"message":"' .. reason .. '"}')
+    ',"queue_position":' .. position .. ',"message":"' .. reason .. '"' ..
+    (blame and ',"error":' .. told(reason) or '') .. '}')
   return 'queued'
 end
 

@@ -1,5 +1,6 @@
 """Every way for a rank to fail: the cause is told, nobody hangs, and nothing is left running."""
 
+import os
 import signal
 import time
 
@@ -7,6 +8,7 @@ import psutil
 import pytest
 
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
+from rankcast.gpu_worker.oom import OomWatch
 from rankcast.gpu_worker.supervision import Control
 
 pytestmark = pytest.mark.usefixtures("forkserver")
@@ -47,6 +49,18 @@ def test_a_rank_that_fails_while_the_others_wait_for_it_is_the_cause(
     if on_rank == 1:
         # Rank 0 had its grace: what it cast before is in the log.
         assert held.results() == [{"before": way}]
+
+
+def test_a_rank_that_the_kernel_killed_for_its_memory_is_told_as_such(hold, tmp_path):
+    """By the count that the kernel keeps: here a file that the test writes."""
+    count = tmp_path / "memory.events"
+    count.write_text("oom 1\noom_kill 1\n")
+    held = hold("t/deaf", oom=OomWatch([count]))
+    with held.running() as going:
+        count.write_text("oom 2\noom_kill 2\n")
+        os.kill(held.group.pids[1], signal.SIGKILL)
+    error = going.outcome.error
+    assert (error.kind, error.rank, error.signal) == ("oom_killed", 1, "SIGKILL")
 
 
 def test_a_rank_that_closed_its_pipe_is_ended(hold):

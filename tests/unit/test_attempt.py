@@ -4,10 +4,8 @@ import threading
 
 import pytest
 
-from rankcast.gpu_worker.attempt import decide, insist
+from rankcast.gpu_worker.attempt import insist
 from rankcast.tasks.errors import StaleAttempt, StoreUnavailable
-from rankcast.tasks.job import JobErrorInfo, Outcome
-from rankcast.tasks.state import JobState
 
 
 class Away:
@@ -44,13 +42,3 @@ def test_a_refusal_is_no_outage():
 
     with pytest.raises(StaleAttempt):
         insist(refused, give_up=threading.Event())
-
-
-def test_what_the_group_told_decides():
-    """An output is a success, an error says which end it is."""
-    error = JobErrorInfo(kind="exception", message="boom", rank=1)
-    stopped = JobErrorInfo(kind="cancelled", message="the job was cancelled")
-    metrics = {"run_ms": 3}
-    assert decide(b"1", None, metrics) == Outcome(state=JobState.SUCCEEDED, output=b"1", metrics=metrics)
-    assert decide(None, error, metrics) == Outcome(state=JobState.FAILED, error=error, metrics=metrics)
-    assert decide(None, stopped, metrics) == Outcome(state=JobState.CANCELLED, error=stopped, metrics=metrics)

@@ -57,6 +57,12 @@ def test_a_limit_is_a_number_of_seconds(limit: str, seconds: Any):
         task("a/b", **{limit: seconds})
 
 
+@pytest.mark.parametrize("retries", [-1, 1.0, "1", True, None])
+def test_retries_are_a_whole_number(retries: Any):
+    with pytest.raises(ValueError, match="retries"):
+        task("a/b", retries=retries)
+
+
 def test_only_a_run_may_be_without_limit():
     """None is "no limit" for the run; a start without limit would hold a slot for ever."""
     task("a/b", timeout_s=None)

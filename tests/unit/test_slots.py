@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankcast.gpu_worker.settings import WorkerSettings
-from rankcast.gpu_worker.slots import Slots, devices_of, lay_out
+from rankcast.gpu_worker.slots import Slot, Slots, devices_of, lay_out
 
 SETTINGS = WorkerSettings(tasks=("steps.py",), host="h")
 
@@ -18,9 +18,15 @@ class Clock:
         return self.now
 
 
+def held(slots: Slots[str], task: str) -> Slot[str]:
+    slot = slots.acquire(task)
+    assert slot is not None
+    return slot
+
+
 def used(slots: Slots[str], task: str) -> int:
     """Run one job of `task`, loading its group where it has to; the slot's index."""
-    slot = slots.acquire(task)
+    slot = held(slots, task)
     if not slot.is_warm_for(task):
         slot.empty()
         slot.fill(f"group of {task}", task)
@@ -31,7 +37,7 @@ def used(slots: Slots[str], task: str) -> int:
 def test_a_job_goes_where_its_group_is_warm():
     """A warm slot is preferred to an empty one, whatever their order."""
     slots: Slots[str] = Slots([(), (), ()])
-    first = slots.acquire("other")
+    first = held(slots, "other")
     here = used(slots, "acme/steps")
     slots.release(first)
     assert [used(slots, "acme/steps") for _ in range(3)] == [here] * 3
@@ -54,6 +60,34 @@ def test_the_group_that_waited_longest_makes_room():
     assert {slot.task for slot in slots.all()} == {"acme/a", "acme/c"}
 
 
+def test_a_task_whose_group_dies_at_its_start_stays_off_that_slot_for_a_while():
+    """Twice as long each time, at most half a minute; other tasks and other slots go on."""
+    clock = Clock()
+    slots: Slots[str] = Slots([(), ()], clock=clock)
+    slot = held(slots, "acme/a")
+    assert slots.back_off(slot, "acme/a") == 1.0
+    slots.release(slot)
+    assert (slots.free, slots.free_for("acme/a"), slots.free_for("acme/b")) == (2, 1, 2)
+    other = held(slots, "acme/a")
+    assert other is not slot
+    assert slots.acquire("acme/a") is None
+    slots.release(other)
+    lengths = [slots.back_off(slot, "acme/a") for _ in range(6)]
+    assert lengths == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    clock.now += 30.0
+    assert slots.free_for("acme/a") == 2
+
+
+def test_a_group_that_starts_ends_the_back_off():
+    """The next death waits as short as the first."""
+    slots: Slots[str] = Slots([()], clock=Clock())
+    slot = held(slots, "acme/a")
+    for _ in range(3):
+        slots.back_off(slot, "acme/a")
+    slot.fill("a group", "acme/a")
+    assert slots.back_off(slot, "acme/a") == 1.0
+
+
 def test_only_a_group_that_was_idle_for_its_time_is_closed():
     """The idle time counts from the last release, and an empty slot is left alone."""
     clock = Clock()
@@ -73,9 +107,9 @@ def test_only_a_group_that_was_idle_for_its_time_is_closed():
 def test_a_job_waits_for_a_slot_that_is_being_loaded_ahead():
     """Loading ahead holds the slot; the job gets it, warm, and not a second group beside it."""
     slots: Slots[str] = Slots([()])
-    loading = slots.acquire("acme/a")
+    loading = held(slots, "acme/a")
     got: list[bool] = []
-    job = threading.Thread(target=lambda: got.append(slots.acquire("acme/a").is_warm_for("acme/a")))
+    job = threading.Thread(target=lambda: got.append(held(slots, "acme/a").is_warm_for("acme/a")))
     job.start()
     loading.fill("group", "acme/a")
     slots.release(loading)

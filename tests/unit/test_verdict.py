@@ -35,6 +35,14 @@ def test_a_signal_is_told_by_its_name():
     assert cause([Ending(1, exitcode=4)]).exitcode == 4
 
 
+def test_a_kill_for_want_of_memory_is_told_as_such():
+    """Only a SIGKILL can be one."""
+    told = cause([Ending(1, exitcode=-9)], has_memory_run_out=lambda: True)
+    assert (told.kind, told.rank, told.signal) == ("oom_killed", 1, "SIGKILL")
+    assert cause([Ending(1, exitcode=-11)], has_memory_run_out=lambda: True).kind == "group_lost"
+    assert cause([Ending(1, failed=BOOM)], has_memory_run_out=lambda: True).kind == "exception"
+
+
 def test_what_fails_while_a_group_starts_is_a_failed_setup():
     """Except that a signal is a loss there too: another attempt may fare better."""
     assert cause([Ending(1, failed=BOOM)], is_setup=True).kind == "setup_failed"

@@ -30,7 +30,7 @@ def ended_once(site: Site, job_id: str) -> JobRecord:
     assert [event.kind for event in events].count(END) == 1
     assert events[-1].kind == END
     told: dict[str, Any] = orjson.loads(events[-1].data or b"null")
-    assert told == {"state": "failed", "attempt": 1, "error": record.error}
+    assert told == {"state": "failed", "attempt": record.attempt, "error": record.error}
     return record
 
 
