@@ -26,6 +26,7 @@ from rankcast.gpu_worker.birth import Birth
 from rankcast.gpu_worker.child import Child, is_readable
 from rankcast.gpu_worker.messages import Describe, Described
 from rankcast.gpu_worker.pipe import BlockingEnd
+from rankcast.tasks.declare import is_file
 from rankcast.tasks.errors import RankcastError
 
 PRELOAD = "rankcast.gpu_worker.preload"
@@ -65,6 +66,9 @@ class TaskDescription:
     place: str
     world_size: int
     timeout_s: float | None
+    total_timeout_s: float | None
+    stall_s: float | None
+    silence_s: float
     setup_timeout_s: float
     cancel_grace_s: float
     retries: int
@@ -273,8 +277,7 @@ class ForkServer:
 
 
 def _absolute(spec: str) -> str:
-    is_file = spec.endswith(".py") or os.sep in spec
-    return str(Path(spec).resolve()) if is_file else spec
+    return str(Path(spec).resolve()) if is_file(spec) else spec
 
 
 def _has_ended(pid: int) -> bool:

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 import traceback
 import types
@@ -26,7 +25,7 @@ from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
 from rankcast.tasks import declare
-from rankcast.tasks.declare import TaskDeclaration, declaration_of
+from rankcast.tasks.declare import TaskDeclaration, declaration_of, is_file
 from rankcast.tasks.errors import Fault, InvalidInput, RankcastError
 
 #: An argument that we give, as fal.distributed does; it is no part of the input.
@@ -106,11 +105,6 @@ def _check_names(spec: str, tasks: Sequence[TaskClass]) -> None:
         if other is not task:
             both = f"{place(other.cls)} and {place(task.cls)}"
             raise NotLoadable(spec, f"the task {task.declaration.name!r} is declared twice, by {both}")
-
-
-def is_file(spec: str) -> bool:
-    """Whether `spec` names a file rather than a module."""
-    return spec.endswith(".py") or os.sep in spec
 
 
 def is_imported(spec: str) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from rankcast.tasks.declare import is_file
+
 #: How Redis must be set: keep what was accepted over a crash, and refuse rather than forget.
 REDIS_SETTINGS: Mapping[str, str] = {
     "appendonly": "yes",
@@ -87,11 +89,6 @@ def worker_env(options: WorkerOptions, env: Mapping[str, str], folder: str) -> d
         # Ranks come from a fork server, which knows PYTHONPATH and not its parent's sys.path.
         told["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, env.get("PYTHONPATH")]))
     return told
-
-
-def is_file(task: str) -> bool:
-    """Whether a `--tasks` value names a file, rather than a module."""
-    return task.endswith(".py") or os.sep in task
 
 
 def resolve_tasks(task: str, folder: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rankcast.tasks.declare import TaskDeclaration, declaration_of, task
+from rankcast.tasks.declare import TaskDeclaration, declaration_of, is_file, task
 
 
 def test_a_declared_class_is_still_that_class():
@@ -73,3 +73,11 @@ def test_only_a_run_may_be_without_limit():
 def test_a_function_cannot_be_a_task():
     with pytest.raises(TypeError, match="DistributedWorker class"):
         task("a/b")(lambda: None)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("spec", ["steps.py", "./steps.py", "/srv/steps", "folder/steps.py"])
+def test_tasks_in_a_file_are_told_from_a_module(spec):
+    """One rule for the command line, the worker and its ranks."""
+    assert is_file(spec)
+    assert not is_file("steps")
+    assert not is_file("package.steps")

@@ -12,13 +12,14 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 CLI = sorted((ROOT / "rankcast" / "cli").glob("*.py"))
 
-#: Words that the CLI would else have to write a second time. None of them does anything that a user
+#: What the CLI would else have to write a second time. None of them does anything that a user
 #: could not: `Client` has the address as its default, `Event` documents the kinds, and an error's
 #: text is made of the fields in `JobFailed.error`.
 WORDS = {
     *(("rankcast.tasks.event", kind) for kind in ("STATE", "END", "GAP", "RESET")),
     ("rankcast.client", "DEFAULT_URL"),
     ("rankcast.errors", "describe"),
+    ("rankcast.tasks.declare", "is_file"),
 }
 
 
