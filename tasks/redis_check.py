@@ -1,4 +1,4 @@
-"""A Redis that would lose jobs is refused at start-up, where somebody reads it.
+"""A Redis that would lose jobs, or lets nobody in, is refused at start-up, where somebody reads it.
 
 Rankcast promises what Redis keeps. A server that evicts keys, or a replica, would break that in
 silence, and days later; so web tier and workers look at its settings before they take anything.
@@ -22,19 +22,32 @@ T = TypeVar("T")
 
 
 class UnsafeRedis(RankcastError):
-    """Raised when a Redis server would lose jobs; says what to set."""
+    """Raised when a Redis server would lose jobs, or refuses the password; says what to set."""
 
 
 def check_redis(url: str, log: logging.Logger) -> None:
     """UnsafeRedis if the server at `url` would lose jobs; what else there is to know goes to `log`.
 
-    A server that does not answer is no error: it may come later than we do.
+    A server that does not answer is no error: it may come later than we do. One that asks for
+    another password will not change its mind.
     """
-    with connect(url) as client:
+    with _client(url) as client:
         try:
             check(client, log)
         except StoreUnavailable as error:
+            if isinstance(error.__cause__, redis.AuthenticationError):
+                raise UnsafeRedis(
+                    f"this Redis lets nobody in with that password ({error.__cause__}); "
+                    "RANKCAST_REDIS_URL is redis://:PASSWORD@HOST:PORT/0"
+                ) from error
             log.warning("Redis could not be asked whether it keeps what it is told: %s", error)
+
+
+def _client(url: str) -> redis.Redis:
+    try:
+        return connect(url)
+    except ValueError as error:
+        raise UnsafeRedis(f"RANKCAST_REDIS_URL is no URL of a Redis: {error}") from error
 
 
 def check(client: redis.Redis, log: logging.Logger) -> None:
