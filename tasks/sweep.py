@@ -81,7 +81,8 @@ class SweepThread:
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the thread, and wait for the sweep under way."""
         self._stopping.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         is_away = False
