@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -23,6 +23,7 @@ from rankcast.cli.processes import WORKER_READY, WorkerOptions, web_command, wor
 from rankcast.cli.show import clean
 from rankcast.cli.web import address
 from rankcast.client import Client
+from rankcast.errors import RankcastError
 
 #: How long a child may take to end by itself: time for a running job, if stopping was asked for.
 STOP_S = 10.0
@@ -87,12 +88,14 @@ class Deployment:
                 while True:
                     self._handle(self._children.next())
             except StopAsked:
-                click.echo("stopping", err=True)
+                click.echo(
+                    f"stopping: running jobs have {STOP_S:g} s to end; Ctrl-C again stops at once", err=True
+                )
                 self._stop(STOP_S)
                 return 0
             except ChildEnded as error:
-                _tell_end(error.ended)
                 self._stop(STOP_AFTER_FAILURE_S)
+                _tell_end(error.ended)
                 return 1
 
     def _prepare_redis(self, stack: ExitStack, env: dict[str, str]) -> Callable[[], str]:
@@ -185,6 +188,8 @@ class Deployment:
         """
         give_up = time.monotonic() + patience_s
         for child in reversed(self._children.alive[:]):
+            if child.name == "web" and self._forgets_jobs:
+                self._cancel_queued()
             self._children.signal(child, signal.SIGTERM)
             while child in self._children.alive:
                 happening = self._children.next(timeout_s=max(0.0, give_up - time.monotonic()))
@@ -192,6 +197,18 @@ class Deployment:
                     return
                 if isinstance(happening, Said):
                     _tell(happening.child, happening.line)
+
+    @property
+    def _forgets_jobs(self) -> bool:
+        """Whether all jobs go when this ends."""
+        return self._plan.redis_url is None and self._plan.data is None
+
+    def _cancel_queued(self) -> None:
+        """Nobody will run what is still queued: say so to who waits for it."""
+        with suppress(RankcastError), Client(self._url) as client:
+            while queued := client.jobs(state="queued"):
+                for record in queued:
+                    client.job(record["job_id"]).cancel()
 
 
 def up_line(url: str) -> str:

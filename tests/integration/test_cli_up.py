@@ -142,3 +142,41 @@ def _is_ready(port: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def test_what_is_still_queued_when_up_ends_is_cancelled():
+    """Its Redis goes with it, so nobody will ever run these: who waits for them is told."""
+    with Up("--tasks", STEPS) as up, Client(up.url) as client:
+        running = client.submit("examples/steps", prompt="x", steps=60)
+        next(event for event in running.stream() if event.is_result)
+        queued = [client.submit("examples/steps", prompt="x").stream() for _ in range(3)]
+        firsts = [next(stream) for stream in queued]
+        up.process.send_signal(signal.SIGINT)
+        ends = [list(stream)[-1] for stream in queued]
+        assert [first.data["state"] for first in firsts] == ["queued"] * 3
+        assert [end.data["state"] for end in ends] == ["cancelled"] * 3
+        assert up.wait() == 0
+        assert up.left == []
+
+
+def test_a_redis_that_lets_nobody_in_is_told_in_a_line(valkey_url: str, redis):
+    """Not waited for: it will not change its mind."""
+    redis.config_set("requirepass", "secret")
+    try:
+        for args in (["web", "--port", "0"], ["worker", "--tasks", STEPS]):
+            for url in (valkey_url, valkey_url.replace("//", "//:wrong@")):
+                done = rankcast(*args, RANKCAST_REDIS_URL=url)
+                assert done.returncode == 1
+                assert "lets nobody in with that password" in done.stderr
+                assert "Traceback" not in done.stderr
+    finally:
+        redis.execute_command("AUTH", "secret")
+        redis.config_set("requirepass", "")
+
+
+def test_a_redis_url_that_is_none_is_told_in_a_line():
+    for args in (["web", "--port", "0"], ["worker", "--tasks", STEPS]):
+        done = rankcast(*args, RANKCAST_REDIS_URL="127.0.0.1:6379")
+        assert done.returncode in (1, 2)
+        assert "redis://" in done.stderr
+        assert "Traceback" not in done.stderr
