@@ -4,6 +4,7 @@ The id of the last event given to the caller is the cursor; each new connection 
 server goes on behind it. So an event is given exactly once, however often the line is cut.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,11 @@ MAX_PAUSE_S = 10.0
 FIRST_PAUSE_S = 0.1
 #: How long to go on trying while no connection can be made.
 PATIENCE_S = 300.0
+
+#: A pause that is longer than this is worth a line.
+WORTH_TELLING_S = 0.5
+
+log = logging.getLogger(__name__)
 
 #: What a later try may heal.
 PASSING = (ConnectionLost, ServerUnreachable, StoreUnavailable)
@@ -79,6 +85,8 @@ class Patience:
             raise error
         left_s = self.left_s()
         pause_s = self._next_pause_s()
+        if pause_s > WORTH_TELLING_S and isinstance(error, ServerUnreachable | StoreUnavailable):
+            log.warning("%s; trying again for up to %g minutes", error, self.patience_s / 60)
         self.sleep(pause_s if left_s is None else min(pause_s, left_s))
 
     def _next_pause_s(self) -> float:

@@ -15,4 +15,7 @@ def cancel(*, job_id: str, url: str | None) -> None:
     A queued job ends at once; a running one is told, and ends a moment later.
     """
     with Client(url) as client:
-        click.echo(client.job(job_id).cancel())
+        state = client.job(job_id).cancel()
+    click.echo(state)
+    if state in ("starting", "running"):
+        click.echo("cancel is asked for; `rankcast watch` shows how it ends", err=True)
