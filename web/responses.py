@@ -10,8 +10,9 @@ from rankcast.web import sse
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> flask.Response:
-    """`body`: anything that orjson takes, dataclasses included."""
-    return flask.Response(orjson.dumps(body), status, headers, content_type="application/json")
+    """`body`: anything that orjson takes, dataclasses included. Ends in a newline, for terminals."""
+    text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return flask.Response(text, status, headers, content_type="application/json")
 
 
 def stream_response(
