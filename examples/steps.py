@@ -14,4 +14,4 @@ class Steps(DistributedWorker):
                 break
             time.sleep(0.05)  # your work
             self.add_streaming_result({"step": step, "total": steps, "progress": step / steps})
-        return {"prompt": prompt, "steps": step, "ranks": self.world_size}
+        return {"prompt": prompt, "steps": steps, "ranks": self.world_size}
