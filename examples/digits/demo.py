@@ -55,7 +55,7 @@ def run(console: Console, *, folder: Path, steps: int, rows: int) -> None:
     console.print("Starting Rankcast: Redis, the web tier, and a worker with two ranks …")
     with rankcast_up(log=folder / "rankcast-up.log", env={"DIGITS_DIR": str(folder.resolve())}) as address:
         clock.lap("start-up")
-        console.print(f"Up at {address}; what it says is in rankcast-up.log.\n")
+        console.print(f"Up at {address}; what it says is in {folder / 'rankcast-up.log'}.\n")
         with Client(address) as client:
             job = client.submit("examples/digits-train", steps=steps, name="digits")
             trained = watch(console, job, "training  ", folder / "train")
