@@ -31,9 +31,6 @@ from rankcast.tasks.job import Claim, JobErrorInfo, Outcome, new_token
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
-#: A rank unheard for so long is frozen, or something in it holds the interpreter's lock. Longer
-#: than any call into C that gives nothing back in between should take.
-SILENCE_S = 60.0
 #: Between two tries to reach Redis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 
@@ -209,7 +206,8 @@ class Attempt:
                 ),
                 control=self._control,
                 timeout_s=self._task.timeout_s if asked_s is None else asked_s,
-                silence_s=SILENCE_S,
+                silence_s=self._task.silence_s,
+                stall_s=self._task.stall_s,
                 on_log=self._lines,
             )
         finally:

@@ -59,6 +59,8 @@ def _described(spec: str, task: TaskClass) -> dict[str, Any]:
         "place": place(task.cls),
         "world_size": declaration.world_size,
         "timeout_s": declaration.timeout_s,
+        "stall_s": declaration.stall_s,
+        "silence_s": declaration.silence_s,
         "setup_timeout_s": declaration.setup_timeout_s,
         "cancel_grace_s": declaration.cancel_grace_s,
         "retries": declaration.retries,

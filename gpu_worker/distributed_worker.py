@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from rankcast.gpu_worker.activity import Activity
 from rankcast.gpu_worker.leftovers import LeftOvers
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class DistributedWorker:
         self._call = 0
         self._left_overs = LeftOvers()
         self._is_in_call = False
+        self._activity = Activity()
         self._cancelled = threading.Event()
         self._has_told_silence = False
         self._starting = threading.Lock()
@@ -108,6 +110,7 @@ class DistributedWorker:
         NotEncodable, with the path of the value; EventTooLarge; StaleAttempt when the job went to
         another worker; RuntimeError from a task or a thread whose own job is over.
         """
+        self._activity.touch()
         if self.rank != 0:
             self._say_once(f"add_streaming_result does nothing on rank {self.rank}: rank 0 casts")
             return
@@ -116,7 +119,8 @@ class DistributedWorker:
         if not self._is_in_call and not isinstance(self._services, Alone):
             self._say_once("add_streaming_result does nothing while no job runs")
             return
-        self._services.cast(result, image_format)
+        with self._activity.held():
+            self._services.cast(result, image_format)
 
     def add_streaming_error(self, error: BaseException) -> None:
         """Cast `{"error": message}`. The job goes on; raise to end it."""
@@ -133,7 +137,13 @@ class DistributedWorker:
 
         A collective: every rank must call it, as often and in the same order as the others.
         """
+        self._activity.touch()
         return self._services.vote(self.cancelled)
+
+    def alive(self) -> None:
+        """Say that the work goes on, in a task with `stall_s` that has nothing to stream for so long.
+        From any thread, on any rank."""
+        self._activity.touch()
 
     def rank_print(self, msg: Any, debug: bool = False) -> None:
         """Print a line with this rank's number; the job's log has it."""
@@ -198,6 +208,7 @@ class DistributedWorker:
         self._call += 1
         self._cancelled.clear()
         self._is_in_call = True
+        self._activity.start()
         _CALL.set((self, self._call))
 
     def _end(self) -> None:

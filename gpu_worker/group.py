@@ -101,6 +101,9 @@ class RankGroup:
         self._endings: list[Ending] = []
         self._control: Control | None = None
         self._silence_s: float | None = None
+        self._stall_s: float | None = None
+        #: When a rank last returned from a call, on time.monotonic's clock.
+        self._returned_at = 0.0
         self._selector = selectors.DefaultSelector()
 
     @classmethod
@@ -161,6 +164,7 @@ class RankGroup:
         control: Control,
         timeout_s: float | None = None,
         silence_s: float | None = None,
+        stall_s: float | None = None,
         on_log: OnLog | None = None,
     ) -> Outcome:
         """Run the task once on every rank and say what became of it; ranks cannot make it raise.
@@ -169,21 +173,22 @@ class RankGroup:
         before this returns. An error names the rank whose failure was the cause. A group that is
         not usable any more has been killed, and is gone.
 
-        The group is killed after `timeout_s`, and when a rank was not heard for `silence_s`: it is
-        frozen, or something in it holds the interpreter's lock. None: no limit.
+        The group is killed after `timeout_s`; when a rank was not heard for `silence_s`: it is
+        frozen, or something in it holds the interpreter's lock; and when none of them showed any
+        progress for `stall_s`, to the second. None: no limit.
         """
         self._enter(GroupState.BUSY, GroupState.READY)
         # What a rank wrote between two jobs belongs to neither.
         self._read_output()
         own_on_log, self._on_log = self._on_log, on_log or self._on_log
-        self._silence_s = silence_s
+        self._silence_s, self._stall_s = silence_s, stall_s
         try:
             return self._conclude(self._supervise(call, control, timeout_s))
         except BaseException:
             self.kill()
             raise
         finally:
-            self._on_log, self._silence_s = own_on_log, None
+            self._on_log, self._silence_s, self._stall_s = own_on_log, None, None
 
     def kill(self) -> None:
         """SIGKILL to every rank and to all that it started, and wait until they are gone. Does no
@@ -260,7 +265,7 @@ class RankGroup:
             deadlines.set("run", timeout_s, JobErrorInfo(kind="run_timeout", message=message))
         for member in self._members:
             member.report = None
-            member.heard_s = time.monotonic()
+            member.heard_s, member.quiet_s = time.monotonic(), 0.0
         self._oom.mark()
         self._send_all(call)
         try:
@@ -298,6 +303,7 @@ class RankGroup:
                 deadlines.set("stragglers", STRAGGLER_GRACE_S)
             if deadlines.have_passed():
                 return
+            self._check_progress()
             limits = (deadlines.left_s(), self._hearing_left_s())
             self._serve(min((limit for limit in limits if limit is not None), default=None))
 
@@ -325,8 +331,18 @@ class RankGroup:
         left_s = quiet.heard_s + self._silence_s - time.monotonic()
         if left_s <= 0:
             message = f"rank {quiet.rank} was not heard for {self._silence_s:g} s"
-            raise Cut(JobErrorInfo(kind="group_lost", message=message, rank=quiet.rank))
+            raise Cut(JobErrorInfo(kind="rank_frozen", message=message, rank=quiet.rank))
         return left_s
+
+    def _check_progress(self) -> None:
+        """Cut once all ranks that still work have been without progress for too long."""
+        if self._stall_s is None:
+            return
+        quiet_s = min(m.quiet_s for m in self._members if m.report is None)
+        # A rank that returned is a sign of progress, too: the others may end on their own now.
+        if min(quiet_s, time.monotonic() - self._returned_at) >= self._stall_s:
+            message = f"no rank streamed, asked should_stop() or said alive() for {self._stall_s:g} s"
+            raise Cut(JobErrorInfo(kind="stalled", message=message))
 
     def _serve(self, timeout_s: float | None) -> None:
         """Wait for something that a rank or another thread did, and deal with it."""
@@ -364,6 +380,8 @@ class RankGroup:
 
     def on_message(self, member: Member, message: Message) -> None:
         match message:
+            case Done():
+                self._returned_at = time.monotonic()
             case Failed():
                 self._endings.append(Ending(member.rank, failed=message))
             case StorePort(port):

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 from rankcast.gpu_worker.child import Child
 from rankcast.gpu_worker.forkserver import ForkServer
-from rankcast.gpu_worker.messages import Done, Failed, Message, Ready
+from rankcast.gpu_worker.messages import Done, Failed, Heartbeat, Message, Ready
 from rankcast.gpu_worker.pipe import NonBlockingEnd
 from rankcast.gpu_worker.ranklog import Lines
 
@@ -50,6 +50,8 @@ class Member:
         self.has_hung_up = False
         #: When it last said anything, on time.monotonic's clock.
         self.heard_s = time.monotonic()
+        #: How long its call had shown no progress then.
+        self.quiet_s = 0.0
         self._child = child
         self._pipe = NonBlockingEnd(sock)
         self._outputs = outputs
@@ -146,6 +148,8 @@ class Member:
             self.heard_s = time.monotonic()
             if isinstance(message, Ready | Done | Failed):
                 self.report = message
+            elif isinstance(message, Heartbeat):
+                self.quiet_s = message.quiet_s
             self._listener.on_message(self, message)
         if is_closed and not self.has_ended:
             # It is ending, or it closed what is not its own and can say nothing any more.

@@ -107,7 +107,9 @@ class Ready(Message):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Message):
-    """The interpreter of this rank still runs."""
+    """The interpreter of this rank still runs; its call has shown no progress for `quiet_s`."""
+
+    quiet_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,11 @@ class Rank:
             if publisher:
                 publisher.begin(call)
             arguments = task.arguments_of(call.input)
-            result = worker._invoke(worker, **arguments)
+            try:
+                result = worker._invoke(worker, **arguments)
+            finally:
+                # From here on it is Redis that may take its time.
+                worker._activity.stop()
             encoded = _encode_output(result, arguments) if publisher else None
             final_seq = publisher.flush() if publisher else 0
             answer: Message = Done(encoded, final_seq, _collectives())
@@ -248,7 +252,8 @@ class Rank:
     def _tell_heartbeats(self) -> None:
         pause = threading.Event()
         while self._is_calling.wait():
-            self._pipe.send(Heartbeat())
+            quiet_s = 0.0 if self._worker is None else self._worker._activity.quiet_s()
+            self._pipe.send(Heartbeat(quiet_s))
             pause.wait(HEARTBEAT_S)
 
 

@@ -35,6 +35,8 @@ class TaskInfo:
     code_version: str = ""
     description: str = ""
     timeout_s: float | None = None
+    stall_s: float | None = None
+    silence_s: float = 15.0
     setup_timeout_s: float = 600.0
     cancel_grace_s: float = 5.0
     retries: int = 0

@@ -137,8 +137,9 @@ class JobErrorInfo:
     """Why a job did not succeed, as record, stream and HTTP tell it.
 
     `kind` is one of `exception` (user code raised), `exited` (a rank called exit), `group_lost` (a
-    signal ended a rank), `oom_killed` (the kernel did, for memory), `setup_failed`, `setup_timeout`,
-    `run_timeout`, `start_timeout`, `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
+    signal ended a rank), `oom_killed` (the kernel did, for memory), `rank_frozen` (one was not heard
+    any more), `stalled` (no sign of progress), `setup_failed`, `setup_timeout`, `run_timeout`,
+    `start_timeout`, `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
     """
 
     kind: str

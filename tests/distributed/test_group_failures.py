@@ -83,7 +83,7 @@ def test_a_rank_that_is_not_heard_any_more_is_given_up(hold, way):
     """Frozen, or stuck in C with the interpreter's lock: no thread of its own could tell."""
     held = hold("t/fails")
     outcome = held.run(way=way, limits={"silence_s": 2.0})
-    assert (outcome.error.kind, outcome.error.rank) == ("group_lost", 1)
+    assert (outcome.error.kind, outcome.error.rank) == ("rank_frozen", 1)
     assert "not heard for 2 s" in outcome.error.message
 
 

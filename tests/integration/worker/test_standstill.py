@@ -1,0 +1,41 @@
+"""A rank that stands still does not hold its job, or its slot, for ever."""
+
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from workers import Site, Worker, worker
+
+from rankcast.tasks.state import JobState
+
+
+@pytest.fixture(scope="module")
+def host(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with worker(site.url, "freezes.py", folder=tmp_path_factory.mktemp("host")) as started:
+        yield started
+
+
+def test_a_job_whose_rank_freezes_runs_again(site: Site, host: Worker):
+    """A loss like any other, with its own kind: the rank that was not heard is named."""
+    job_id = site.submit("acme/freezes")
+    record = site.wait_ended(job_id)
+    assert (record.state, record.attempt, record.losses) == (JobState.SUCCEEDED, 2, 1)
+    error = record.attempts[0].error
+    assert error is not None
+    assert (error["kind"], error["rank"]) == ("rank_frozen", 1)
+    assert orjson.loads(site.store.output(job_id) or b"null")["attempt"] == 2
+
+
+def test_a_job_without_progress_fails_if_its_task_says_for_how_long(site: Site, host: Worker):
+    """At once and for good: it would stall again."""
+    record = site.wait_ended(site.submit("acme/stalls", {"says": "nothing"}))
+    assert (record.state, record.attempt) == (JobState.FAILED, 1)
+    assert record.error is not None
+    assert record.error["kind"] == "stalled"
+    assert "for 1 s" in record.error["message"]
+
+
+def test_one_rank_that_says_it_is_alive_speaks_for_all(site: Site, host: Worker):
+    """The others may sit in a collective with it."""
+    record = site.wait_ended(site.submit("acme/stalls", {"says": "alive"}))
+    assert record.state is JobState.SUCCEEDED
