@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, cast
 import redis
 
 from rankcast.tasks.connect import Scripts, at_the_edge
-from rankcast.tasks.errors import UnknownJob
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESULT, START, STATE, Event, EventId
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
@@ -93,14 +93,17 @@ class EventLog:
 
         Those that the log has are skipped, so a batch may be sent again. `progress` is the newest
         progress as JSON text. ValueError for a batch that is too large. Behind when `first` is
-        more than one after the log's last; StaleAttempt unless the job is running and fence and
-        token are those of its claim; UnknownJob when it is gone. Nothing is written then.
+        more than one after the log's last; StaleAttempt unless fence and token are those of the
+        job's claim; UnknownJob when it is gone; StoreUnavailable also for a claim that Redis lost in
+        a restart, until its worker has made it again. Nothing is written then.
         """
         _check(events)
         flat = [part for event in events for part in event]
         reply = self._scripts.run(
             "append", job_id, fence, token, first, progress or b"", *self._bounds, *flat
         )
+        if reply[0] == b"FORGOTTEN":
+            raise StoreUnavailable(f"Redis lost the claim of job {job_id}; its worker makes it again")
         if reply[0] != b"OK":
             refuse(reply, job_id)
         return Appended(reply[1], bool(reply[2]))

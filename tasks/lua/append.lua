@@ -1,7 +1,7 @@
 -- Add a batch of events to a running job's log, and publish them in one message.
 -- ARGV: job_id, fence, token, seq of the first event, progress (JSON or ''), max_bytes, max_events,
 --       mark_bytes, mark_events, then kind, data of each event.
--- Replies: OK, last seq, cancel asked for (0 or 1) | BEHIND, last seq | GONE | FENCED.
+-- Replies: OK, last seq, cancel asked for (0 or 1) | BEHIND, last seq | GONE | FENCED | FORGOTTEN.
 local HEAD, ENTRY_BYTES = 9, 32  -- arguments before the events; what an entry costs beside its data
 local id, fence, token, first, progress = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local max_bytes, max_events = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -9,7 +9,12 @@ local mark_bytes, mark_events = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local job = fields_of(id, {'state', 'fence', 'token', 'cancel', 'last', 'bytes', 'open_bytes', 'open_events'})
 if not job.state or redis.call('EXISTS', events_key(id)) == 0 then return {'GONE'} end
-if job.state ~= 'running' or not owns(job, fence, token) then return {'FENCED'} end
+if not is_claimed(job) or not owns(job, fence, token) then
+  -- Fences only grow: one that is larger than the record's is of a claim that a restart lost.
+  local is_open = is_claimed(job) or job.state == 'queued'
+  if is_open and tonumber(job.fence) < tonumber(fence) then return {'FORGOTTEN'} end
+  return {'FENCED'}
+end
 -- The claim wrote the first event of this fence, so `last` is of this fence.
 local last = tonumber(job.last:match('-(%d+)$'))
 if first > last + 1 then return {'BEHIND', last} end
@@ -31,6 +36,11 @@ end
 if seq == last then return {'OK', last, cancel} end
 
 local last_id, record = fence .. '-' .. seq, record_key(id)
+if job.state == 'starting' then
+  -- Who has the claim and an event has started: a restart lost that, and its keeper may be slower.
+  redis.call('HSET', record, 'state', 'running')
+  redis.call('HSETNX', record, 'started', digits(now_ms()))
+end
 local bytes = (job.bytes or 0) + added
 local open_bytes, open_events = (job.open_bytes or 0) + added, (job.open_events or 0) + seq - last
 if open_bytes >= mark_bytes or open_events >= mark_events then

@@ -18,7 +18,7 @@ from jobs import (
     submit,
 )
 
-from rankcast.tasks.errors import Behind, StaleAttempt
+from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable
 from rankcast.tasks.event import START, EventId, encode_batch
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, PAGE_BYTES, Appended, EventLog, Start
 from rankcast.tasks.job import Claim
@@ -132,9 +132,28 @@ def test_only_a_batch_within_bounds_is_sent(store, event_log):
 # Who may write
 
 
-def test_nobody_writes_before_the_group_is_ready(store, event_log):
-    """Starting is not running."""
+def test_an_event_makes_up_for_a_start_that_a_restart_lost(redis, store, event_log):
+    """Rank 0 may find Redis back before its worker does: no event without a group that was ready."""
     claim = starting(store)
+    memory = Memory(redis)
+    store.start(claim)
+    memory.come_back()
+    append(event_log, claim, 2, "1")
+    record = store.record(claim.job_id)
+    assert (record.state, record.started_ms is None) == (JobState.RUNNING, False)
+    assert store.start(claim) is False
+
+
+def test_an_event_of_a_claim_that_a_restart_lost_waits_for_its_worker(redis, store, event_log):
+    """A fence larger than the record's is no stale one: the claim is made again, or taken by another."""
+    job_id = submit(store)
+    memory = Memory(redis)
+    claim = running(store, job_id)
+    memory.come_back()
+    with pytest.raises(StoreUnavailable, match="lost the claim"):
+        append(event_log, claim, 2, "1")
+    assert ids(event_log, job_id) == ["0-1"]
+    store.cancel(job_id)
     with pytest.raises(StaleAttempt):
         append(event_log, claim, 2, "1")
 
