@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.redo import RedoBuffer
 
 #: Seconds for one reply, and for connecting. Whoever keeps a lease asks for less.
 SOCKET_TIMEOUT_S = 5.0
@@ -40,6 +41,7 @@ def connect(
     Callers past `max_connections` wait for one another. `options` are redis-py's.
     """
     options = {
+        "redis_connect_func": _redo_buffer(url),
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": socket_timeout_s,
         "socket_connect_timeout": socket_timeout_s,
@@ -52,6 +54,13 @@ def connect(
         url, max_connections=max_connections, timeout=socket_timeout_s, **options
     )
     return redis.Redis.from_pool(pool)
+
+
+@cache
+def _redo_buffer(url: str) -> RedoBuffer:
+    """The one of this process for that server: whichever connection finds it restarted makes all
+    moves again."""
+    return RedoBuffer()
 
 
 @contextmanager
@@ -90,6 +99,9 @@ class Scripts:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
         self._has_shebang = True
+        # None for a client that `connect` did not make.
+        greeting = client.connection_pool.connection_kwargs.get("redis_connect_func")
+        self._redo = greeting if isinstance(greeting, RedoBuffer) else None
 
     def run(self, name: str, *args: str | bytes | float) -> Any:
         """Run `lua/<name>.lua` with ARGV `args` and return its reply.
@@ -110,7 +122,10 @@ class Scripts:
     def _call(self, name: str, args: tuple[str | bytes | float, ...]) -> Any:
         source = _source(name, self._has_shebang)
         try:
-            return self._redis.evalsha(source.sha, 0, *args)
+            reply = self._redis.evalsha(source.sha, 0, *args)
         except redis.exceptions.NoScriptError:
             # A server forgets its scripts when it restarts.
-            return self._redis.eval(source.text, 0, *args)
+            reply = self._redis.eval(source.text, 0, *args)
+        if self._redo is not None:
+            self._redo.acknowledged(name, source.text, args, reply)
+        return reply

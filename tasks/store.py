@@ -22,6 +22,7 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
     trimmed               newest event that was trimmed away
     bytes                 of the event log; open_bytes, open_events: since its newest mark
     progress              newest progress that an event carried, JSON
+    remade                1 of a job that a restart lost whole and the redo buffer made again, until a claim
     once                  name of the key that stands for its idempotency key, if it came with one
     output, error, metrics
                           of the end, JSON; error and output only where there is one
@@ -125,7 +126,7 @@ class JobStore:
             )
         if reply[0] == b"REUSED":
             raise IdempotencyKeyReused(reply[1].decode())
-        _, found_id, state, position, workers, created_ms, attempt = reply
+        _, found_id, state, position, workers, created_ms, attempt, *_ = reply
         return Created(
             job_id=found_id.decode(),
             state=JobState(state.decode()),

@@ -1,13 +1,14 @@
 -- An attempt begins: the job named if it is queued and none is more urgent, else the head of the
 -- task's queue, else none.
 -- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
---       comma before it), token_ttl_ms.
+--       comma before it), token_ttl_ms; made again by the redo buffer also the fence it got: then it is
+--       this claim of the job named, or none.
 -- Replies: OK, job_id, fence, attempt, options, input, retries used up | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lease_ms, detail, token_ttl_ms = ARGV[5], ARGV[6], ARGV[7]
+local lease_ms, detail, token_ttl_ms, again = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score',
-                'retried'}
+                'retried', 'remade'}
 
 local function priority_of(score) return math.floor(score / 1e13) end
 
@@ -22,9 +23,13 @@ end
 
 local id, job = named, {}
 if named ~= '' then job = fields_of(named, FIELDS) end
+-- A rank that met Redis while the job itself was missing has given up: that job begins anew.
+if again and (job.state ~= 'queued' or job.remade or tonumber(job.fence) >= tonumber(again)) then
+  return {'NONE'}
+end
 -- Wake-ups come in the order of submission, and queues of messages know nothing of priority.
 local head = redis.call('ZRANGE', queued_key(task), 0, 0, 'WITHSCORES')
-if job.score and head[2] and priority_of(head[2]) < priority_of(job.score) then job = {} end
+if job.score and head[2] and not again and priority_of(head[2]) < priority_of(job.score) then job = {} end
 while job.state ~= 'queued' or job.task ~= task do
   id = redis.call('ZRANGE', queued_key(task), 0, 0)[1]
   if not id then return {'NONE'} end
@@ -35,7 +40,7 @@ end
 
 local now = now_ms()
 -- Larger than every fence before it, also than one that Redis forgot when it lost its tail.
-local fence = digits(math.max(job.fence + 1, now - job.created))
+local fence = again or digits(math.max(job.fence + 1, now - job.created))
 local attempt = digits(job.attempt + 1)
 redis.call('ZREM', queued_key(task), id)
 redis.call('ZREM', DEADLINES, id)
@@ -43,6 +48,7 @@ redis.call('ZADD', RUNNING, digits(now + lease_ms), id)
 redis.call('HSET', record_key(id), 'state', 'starting', 'fence', fence, 'token', token, 'attempt', attempt,
   'worker', worker, 'current', '{"attempt":' .. attempt .. ',"started_ms":' .. digits(now) .. detail)
 redis.call('HSETNX', record_key(id), 'claimed', digits(now))
+if job.remade then redis.call('HDEL', record_key(id), 'remade') end
 redis.call('SET', token_key, id, 'PX', token_ttl_ms)
 write_event(id, job.last, fence .. '-1', 'state', '{"state":"starting","attempt":' .. attempt .. detail .. '}')
 return {'OK', id, fence, attempt, job.options, job.input, tonumber(job.retried or 0)}

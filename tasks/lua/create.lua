@@ -1,13 +1,14 @@
 -- A job begins: record, indexes and the first event, or nothing at all.
 -- ARGV: job_id, task, input, options (JSON both), priority, start_timeout_ms, ttl_ms, max_queued,
---       worker_ttl_ms; with an idempotency key also its key's name, digest of what is asked for.
--- Replies: OK, job_id, state, queue position (-1 unless queued), live workers, created ms, attempt |
---          REUSED, job_id | FULL, queued.
+--       worker_ttl_ms; with an idempotency key also its key's name, digest of what is asked for; made
+--       again by the redo buffer also created ms, order (then without a key both are '').
+-- Replies: OK, job_id, state, queue position (-1 unless queued), live workers, created ms, attempt, and
+--          of a new job its order | REUSED, job_id | FULL, queued.
 -- Asked again for a job that exists, by its id or its idempotency key, it says how that job stands
 -- and writes nothing.
 local id, task, input, options, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local start_timeout_ms, ttl, max_queued, worker_ttl_ms = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
-local once, body = ARGV[10], ARGV[11]
+local once, body, created, order = ARGV[10] ~= '' and ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local now, queue = now_ms(), queued_key(task)
 local workers = redis.call('ZCOUNT', PREFIX .. 'serving:' .. task, digits(now - worker_ttl_ms), '+inf')
 
@@ -19,7 +20,8 @@ local FIELDS = {'state', 'created', 'attempt'}
 local job = fields_of(id, FIELDS)
 if job.state then return standing(id, job) end
 local held = once and redis.call('GET', once)
-if held then
+-- Its 202 was given, so a job that is made again is made whatever came in between.
+if held and not order then
   local held_id, held_body = held:match('^(%S+) (%S+)$')
   job = fields_of(held_id, FIELDS)
   -- A record that somebody deleted by hand leaves its idempotency key behind: that stands for nothing.
@@ -29,10 +31,16 @@ if held then
   end
 end
 local queued = redis.call('ZCARD', queue)
-if queued >= max_queued then return {'FULL', queued} end
+if queued >= max_queued and not order then return {'FULL', queued} end
 
-local order = redis.call('INCR', PREFIX .. 'order')
-local score, deadline = digits(priority * 1e13 + order), digits(now + start_timeout_ms)
+if order then
+  local newest = redis.call('GET', PREFIX .. 'order') or 0
+  redis.call('SET', PREFIX .. 'order', digits(math.max(order, newest)))
+  redis.call('HSET', record_key(id), 'remade', 1)
+else
+  order, created = digits(redis.call('INCR', PREFIX .. 'order')), digits(now)
+end
+local score, deadline = digits(priority * 1e13 + order), digits(created + start_timeout_ms)
 redis.call('ZADD', queue, score, id)
 redis.call('ZADD', DEADLINES, deadline, id)
 redis.call('ZADD', JOBS, order, id)
@@ -43,9 +51,9 @@ local first = '{"state":"queued","queue_position":' .. position .. ',"workers":'
 if workers == 0 then first = first .. ',"message":"no worker serves this task now"' end
 first = first .. '}'
 redis.call('HSET', record_key(id), 'task', task, 'state', 'queued', 'input', input, 'options', options,
-  'score', score, 'deadline', deadline, 'ttl', ttl, 'created', digits(now), 'attempt', 0, 'losses', 0,
+  'score', score, 'deadline', deadline, 'ttl', ttl, 'created', created, 'attempt', 0, 'losses', 0,
   'fence', 0, 'first', first)
-if once then
+if once and not (held and ARGV[13]) then
   -- No time to live: a job may wait for days, and a repeat must find it. end_job gives both one.
   redis.call('SET', once, id .. ' ' .. body)
   redis.call('HSET', record_key(id), 'once', once)
@@ -53,4 +61,4 @@ end
 -- The one XADD that may make a stream; nobody can be listening to this job yet.
 redis.call('XADD', events_key(id), '0-1', 'd', first, 'k', 'state', 'p', '0-0')
 redis.call('HSET', record_key(id), 'last', '0-1')
-return {'OK', id, 'queued', position, workers, digits(now), '0'}
+return {'OK', id, 'queued', position, workers, created, '0', order}

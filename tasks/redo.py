@@ -1,0 +1,144 @@
+"""The redo buffer: what Redis acknowledged, and may have lost in a restart, is told to it again.
+
+A server that is killed can lose the last seconds of what it answered: a job that got its 202, a
+cancel, an end that viewers saw. So each process keeps its acknowledged moves for a while, and when
+a new connection meets a new run of the server, it makes them again, in order, before anything else
+goes over any connection of this process. A move that was not lost finds itself done.
+
+Events are not here: the publisher of a running call keeps its own, and goes back to where the log
+ends.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import redis
+
+#: Servers sync their log every second, and put it off for two more when the disk is slow.
+KEEP_S = 5.0
+#: Of the moves kept; the oldest go first.
+MAX_BYTES = 64 * 1024 * 1024
+
+Args = Sequence[str | bytes | float]
+
+log = logging.getLogger(__name__)
+
+
+class Move(NamedTuple):
+    """A script call to be made again: the script's text, its ARGV, when it was acknowledged.
+
+    After `safe_until` it might be no repeat any more but something new.
+    """
+
+    name: str
+    script: str
+    args: Args
+    at: float
+    safe_until: float
+
+    @property
+    def size(self) -> int:
+        return sum(len(arg) for arg in self.args if isinstance(arg, str | bytes))
+
+
+class RedoBuffer:
+    """The moves of one process at one server. Safe to share between threads, and by connections.
+
+    It is called with each new connection (redis-py's `redis_connect_func`).
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._moves: deque[Move] = deque()
+        self._size = 0
+        #: Of the server as this process last met it; "" where INFO is kept from us.
+        self._run_id = ""
+
+    def __len__(self) -> int:
+        """Moves kept now."""
+        return len(self._moves)
+
+    def acknowledged(self, name: str, script: str, args: Args, reply: Any) -> None:
+        """A script was answered: forget what is safe by now, and keep it if it has to be made again."""
+        now, again = self._clock(), _again(name, args, reply)
+        with self._lock:
+            if again is not None:
+                self._moves.append(Move(name, script, again, now, _safe_until(name, args, now)))
+                self._size += self._moves[-1].size
+            # What is old by the time of an answer, the answering server has on its disk.
+            while self._moves and (self._moves[0].at < now - KEEP_S or self._size > MAX_BYTES):
+                self._size -= self._moves.popleft().size
+
+    def __call__(self, connection: Any) -> None:
+        """Open a connection: no call goes over it before the moves that a restart may have lost."""
+        connection.on_connect()
+        run_id = _run_id(connection)
+        # Whoever connects meanwhile waits: else it could renew a claim that is not yet made again.
+        with self._lock:
+            if run_id and self._run_id and run_id != self._run_id:
+                self._redo(connection)
+            self._run_id = run_id or self._run_id
+
+    def _redo(self, connection: Any) -> None:
+        now = self._clock()
+        moves = [move for move in self._moves if now < move.safe_until]
+        if moves:
+            log.warning("Redis was restarted: making %d moves again that it may have lost", len(moves))
+        for move in moves:
+            try:
+                reply = _call(connection, "EVAL", move.script, 0, *move.args)
+            except redis.ResponseError as error:
+                log.error("%s %s could not be made again: %s", move.name, move.args[0], error)
+            else:
+                if reply[0] == b"BEHIND":
+                    log.error("job %s runs again: its last events were lost with its end", move.args[0])
+        # The new run may be killed as well.
+        self._moves = deque(move._replace(at=now) for move in moves)
+        self._size = sum(move.size for move in moves)
+
+
+#: Where create.lua has the time to live, in ms.
+_TTL = 6
+
+
+def _safe_until(name: str, args: Args, now: float) -> float:
+    """A create that is older than its job's time to live could bring back a job that has ended and was
+    forgotten; every other move finds by its fence, or by the job's state, that it is late."""
+    return now + float(args[_TTL]) / 1000 if name == "create" else math.inf
+
+
+def _again(name: str, args: Args, reply: Any) -> Args | None:
+    """With which arguments a move is made again; None for a script, or an answer, that moved nothing."""
+    if not isinstance(reply, list) or not reply or reply[0] != b"OK":
+        return None
+    match name:
+        case "create" if reply[1].decode() == args[0] and len(reply) == 8:
+            # When and in which place of the queue it was made.
+            return [*args[:9], *(args[9:] or ("", "")), reply[5], reply[7]]
+        case "claim":
+            # This very claim: the job and the fence that it got, or nothing.
+            return [*args[:2], reply[1], *args[3:7], reply[2]]
+        case "start" | "finish" | "release" | "cancel":
+            return args
+    return None
+
+
+def _run_id(connection: Any) -> str:
+    try:
+        info = _call(connection, "INFO", "server")
+    except redis.ResponseError:
+        return ""
+    text = info if isinstance(info, str) else bytes(info).decode(errors="replace")
+    found = [line for line in text.splitlines() if line.startswith("run_id:")]
+    return found[0].partition(":")[2] if found else ""
+
+
+def _call(connection: Any, *args: Any) -> Any:
+    connection.send_command(*args)
+    return connection.read_response()

