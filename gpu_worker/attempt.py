@@ -76,6 +76,9 @@ def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> Ran:
     if slot is None:
         return Ran.NOTHING
     try:
+        if parts.is_draining.is_set():
+            # It began while this waited for a slot.
+            return Ran.NOTHING
         drop_broken_group(slot)
         token = new_token()
         # The same token each time: a claim whose reply was lost is found again, not made twice.

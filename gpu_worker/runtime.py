@@ -63,6 +63,7 @@ class Runtime:
         self._started_ms = round(time.time() * 1000)
         self._is_registered = False
         self._ahead = Control()
+        self._has_left = threading.Event()
         self._redis = connect(settings.deployment.redis_url)
         self._parts = self._make_parts()
         self._catalog = Catalog(self._redis, settings.deployment)
@@ -110,6 +111,11 @@ class Runtime:
         self._idle.start()
         self._sweep.start()
         threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
+        if self.settings.drain_timeout_s is not None:
+            drain_timeout_s = self.settings.drain_timeout_s
+            threading.Thread(
+                target=self._limit_drain, args=[drain_timeout_s], name="rankcast-drain", daemon=True
+            ).start()
 
     def run(self, *, task: str, job_id: str, queue_name: str) -> None:
         """Answer a wake-up that came over `queue_name`. Never raises."""
@@ -140,6 +146,10 @@ class Runtime:
         except StoreUnavailable as error:
             logger.error("revoke: job %s was not cancelled: %s", job_id, error)
 
+    @property
+    def is_draining(self) -> bool:
+        return self._parts.is_draining.is_set()
+
     def drain(self) -> None:
         """Begin no more attempts, and load nothing ahead. Safe in a signal handler."""
         self._parts.is_draining.set()
@@ -165,6 +175,7 @@ class Runtime:
     def leave(self) -> None:
         """Leave nothing behind: no rank, no forkserver, no entry in the catalog. Starts no thread, so
         it may be called while the interpreter ends."""
+        self._has_left.set()
         self._heartbeat.stop()
         self._channel.stop()
         with contextlib.suppress(StoreUnavailable):
@@ -176,7 +187,7 @@ class Runtime:
     # What its threads do
 
     def _may_begin(self) -> bool:
-        return self._channel.is_subscribed and not self._parts.is_draining.is_set()
+        return self._channel.is_subscribed and not self.is_draining
 
     def _look(self) -> None:
         if self._may_begin():
@@ -225,6 +236,12 @@ class Runtime:
                 logger.error("%s could not be loaded ahead of its first job: %s", name, failed)
             finally:
                 self.slots.release(slot)
+
+    def _limit_drain(self, timeout_s: float) -> None:
+        self._parts.is_draining.wait()
+        if not self._has_left.wait(timeout_s):
+            logger.warning("drained for %g s: jobs that still run go back to their queue", timeout_s)
+            self.abandon()
 
     def _close_idle(self) -> None:
         while slot := self.slots.acquire_idle(self.settings.idle_ttl_s):

@@ -3,8 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rankcast.tasks.settings import Settings, host_name
+
+D = TypeVar("D", float, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class WorkerSettings:
     warm: tuple[str, ...] = ()
     #: How long an unused group stays loaded.
     idle_ttl_s: float = 600.0
+    #: What a drain leaves running jobs, before they go back to their queue; None is all they need.
+    drain_timeout_s: float | None = None
     #: Development: several ranks on one GPU, over gloo.
     is_sharing_gpus: bool = False
     host: str = field(default_factory=host_name)
@@ -41,6 +46,7 @@ class WorkerSettings:
             cpu_slots=_whole(env, "RANKCAST_SLOTS", 1) or 1,
             warm=tuple(name.strip() for name in env.get("RANKCAST_WARM", "").split(",") if name.strip()),
             idle_ttl_s=_seconds(env, "RANKCAST_IDLE_TTL_S", 600.0),
+            drain_timeout_s=_seconds(env, "RANKCAST_DRAIN_TIMEOUT_S", None),
             is_sharing_gpus=env.get("RANKCAST_SHARE_GPU") == "1",
             host=host_name(env),
             deployment=Settings.from_env(env),
@@ -74,7 +80,7 @@ def _whole(env: Mapping[str, str], name: str, default: int | None) -> int | None
     return int(text)
 
 
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(env: Mapping[str, str], name: str, default: D) -> float | D:
     text = env.get(name, "").strip()
     if not text:
         return default

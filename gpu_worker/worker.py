@@ -116,8 +116,12 @@ def _ignore_hangup(*_: object) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
+    """Called in Celery's signal handlers, which by themselves ignore a second SIGTERM."""
     for runtime in _runtimes:
-        runtime.drain()
+        if runtime.is_draining:
+            runtime.abandon()
+        else:
+            runtime.drain()
 
 
 @signals.worker_shutdown.connect

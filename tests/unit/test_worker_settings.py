@@ -19,6 +19,7 @@ def test_the_environment_says_it_all():
             "RANKCAST_SLOTS": "3",
             "RANKCAST_WARM": "acme/a, acme/b",
             "RANKCAST_IDLE_TTL_S": "1.5",
+            "RANKCAST_DRAIN_TIMEOUT_S": "30",
             "RANKCAST_SHARE_GPU": "1",
             "RANKCAST_HOST": "gpu-7",
             "RANKCAST_REDIS_URL": "redis://r:1/0",
@@ -27,6 +28,8 @@ def test_the_environment_says_it_all():
     assert settings.tasks == ("steps.py", "acme.models")
     assert settings.gpus == (0, 1, 2, 5)
     assert (settings.slot_gpus, settings.cpu_slots, settings.idle_ttl_s) == (2, 3, 1.5)
+    assert settings.drain_timeout_s == 30.0
+    assert WorkerSettings.from_env(TASKS).drain_timeout_s is None
     assert settings.warm == ("acme/a", "acme/b")
     assert settings.is_sharing_gpus
     assert settings.host == "gpu-7"
@@ -49,6 +52,7 @@ def test_no_gpu_list_means_all_and_none_means_the_cpu():
         ({"RANKCAST_GPUS": "-1"}, "RANKCAST_GPUS: '-1' does not list GPUs"),
         ({"RANKCAST_SLOT_GPUS": "0"}, "RANKCAST_SLOT_GPUS: '0' is not a whole number from 1"),
         ({"RANKCAST_SLOTS": "two"}, "RANKCAST_SLOTS: 'two' is not a whole number from 1"),
+        ({"RANKCAST_DRAIN_TIMEOUT_S": "-1"}, "RANKCAST_DRAIN_TIMEOUT_S: '-1' is not a number of seconds"),
         ({"RANKCAST_IDLE_TTL_S": "nan"}, "RANKCAST_IDLE_TTL_S: 'nan' is not a number of seconds"),
     ],
 )

@@ -53,6 +53,39 @@ def test_a_worker_that_must_stop_now_gives_its_job_back(site: Site, tmp_path: Pa
     site.forget_jobs()
 
 
+def given_back(site: Site, job_id: str) -> bool:
+    """Whether it is queued again, at no cost: no loss is counted, and no attempt failed."""
+    record = site.store.record(job_id)
+    [attempt] = record.attempts
+    return (record.state, record.losses, attempt.error) == (JobState.QUEUED, 0, None)
+
+
+def test_a_second_sigterm_is_a_stop_now(site: Site, tmp_path: Path):
+    """As an impatient supervisor sends it; Celery itself would wait for the job all the same."""
+    with worker(site.url, "steady.py", folder=tmp_path) as host:
+        job_id = site.submit("acme/deaf")
+        rank = running_pid(site, job_id)
+        host.process.send_signal(signal.SIGTERM)
+        host.wait_log("Warm shutdown")
+        assert is_alive(rank)
+        assert host.stop(signal.SIGTERM) == 0
+        host.wait_gone()
+    assert given_back(site, job_id)
+    site.forget_jobs()
+
+
+def test_a_drain_may_be_given_a_limit(site: Site, tmp_path: Path):
+    """What still runs then goes back to its queue, uncounted, and the stream says why."""
+    with worker(site.url, "steady.py", folder=tmp_path, env={"RANKCAST_DRAIN_TIMEOUT_S": "0.3"}) as host:
+        job_id = site.submit("acme/deaf")
+        running_pid(site, job_id)
+        assert host.stop(signal.SIGTERM) == 0
+        host.wait_gone()
+    assert given_back(site, job_id)
+    assert "its worker had to stop" in (site.events(job_id)[-1].data or b"").decode()
+    site.forget_jobs()
+
+
 def test_ctrl_c_twice_is_a_stop_now(site: Site, tmp_path: Path):
     """As everybody does it who is in a hurry."""
     with worker(site.url, "steady.py", folder=tmp_path) as host:
