@@ -9,7 +9,6 @@ the sweep.
 import contextlib
 import logging
 import os
-import secrets
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from rankcast.gpu_worker.attempt import Parts, Ran, run_attempt
 from rankcast.gpu_worker.control import ControlChannel
 from rankcast.gpu_worker.forkserver import ForkServer, TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
+from rankcast.gpu_worker.identity import has_died, own_id
 from rankcast.gpu_worker.joblogs import JobLines, LogWriter
 from rankcast.gpu_worker.lease import LeaseKeeper
 from rankcast.gpu_worker.loading import Loader, unload
@@ -36,10 +36,13 @@ from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.logs import JobLogs
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep, SweepThread
+from rankcast.tasks.takeover import Takeover
 
 HEARTBEAT_EVERY_S = 1.0
 #: How late an idle group may be closed, at most.
 IDLE_LOOK_S = 5.0
+#: Another worker on this host may have died.
+NEIGHBOURS_LOOK_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class Runtime:
 
     def __init__(self, settings: WorkerSettings, app: Celery) -> None:
         self.settings = settings
-        self.worker_id = f"{settings.host}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.worker_id = own_id(settings.host)
         self.own_queue = own_queue(self.worker_id)
         with _working_directory_on_path():
             self._forkserver = ForkServer.start(settings.tasks, counts_devices=settings.gpus != ())
@@ -74,6 +77,10 @@ class Runtime:
         self._wake_ups = Ticker("wake-ups", LOOK_EVERY_S, self._look)
         self._heartbeat = Ticker("heartbeat", HEARTBEAT_EVERY_S, self._tell)
         self._idle = Ticker("idle", min(IDLE_LOOK_S, max(0.05, settings.idle_ttl_s / 4)), self._close_idle)
+        self._takeover = Takeover(
+            self._redis, settings.deployment, has_died=lambda worker: has_died(worker, settings.host)
+        )
+        self._neighbours = Ticker("neighbours", NEIGHBOURS_LOOK_S, self._take_over)
         self._sweep = SweepThread(Sweep(self._redis, settings.deployment))
 
     def _lay_out(self) -> Sequence[tuple[int, ...]]:
@@ -109,6 +116,7 @@ class Runtime:
         for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
             part.start()
         self._idle.start()
+        self._neighbours.start()
         self._sweep.start()
         threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
         if self.settings.drain_timeout_s is not None:
@@ -165,7 +173,7 @@ class Runtime:
     def close(self) -> None:
         """Leave in good order: every group has run its `teardown`."""
         self.drain()
-        for ticker in (self._wake_ups, self._idle, self._heartbeat, self._sweep):
+        for ticker in (self._wake_ups, self._idle, self._neighbours, self._heartbeat, self._sweep):
             ticker.stop()
         self._close_groups()
         self._parts.logs.stop()
@@ -223,6 +231,10 @@ class Runtime:
                 for slot in self.slots.all()
             ],
         )
+
+    def _take_over(self) -> None:
+        for job_id in self._takeover.run_once():
+            logger.warning("job %s: taken from a worker that died on this host", job_id)
 
     def _load_ahead(self) -> None:
         for name in self.settings.warm:

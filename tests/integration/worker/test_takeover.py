@@ -86,3 +86,20 @@ def test_a_worker_that_was_frozen_writes_nothing_when_it_thaws(site: Site, hosts
     assert {event.id.fence for event in events[began:]} == {second}
     assert json.loads(events[-1].data or b"")["state"] == "cancelled"
     assert fences_in_order(site, job_id)
+
+
+def test_the_next_worker_on_a_host_takes_the_job_of_one_that_was_killed_there(site: Site, tmp_path: Path):
+    """It sees that the process is gone, and does not wait for the lease."""
+    with worker(site.url, "steady.py", folder=tmp_path) as first:
+        job_id = site.submit("acme/patient")
+        site.wait_event(job_id, "pid")
+        os.kill(first.pid, signal.SIGKILL)
+        with worker(site.url, "steady.py", folder=tmp_path) as second:
+            wait_until(lambda: is_taken_over(site, job_id), "the second attempt runs")
+            second.wait_log(f"job {job_id}: taken from a worker that died on this host")
+            assert site.store.record(job_id).attempts[0].error == {
+                "kind": "worker_lost",
+                "message": "its worker died",
+            }
+            site.store.cancel(job_id)
+            site.wait_ended(job_id)
