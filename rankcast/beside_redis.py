@@ -18,7 +18,7 @@ from rankcast.sse import Message
 from rankcast.tasks.catalog import Catalog
 from rankcast.tasks.celery_app import make_app
 from rankcast.tasks.connect import at_the_edge, connect
-from rankcast.tasks.event import END, GAP, RESET, EventId
+from rankcast.tasks.event import END, RESET, Event, gap, reset
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.keys import JobKeys
@@ -107,7 +107,8 @@ class LogMessages:
         self._give_up = give_up
 
     def __iter__(self) -> Iterator[Message]:
-        yield from _notice(self._start)
+        if (notice := self._start.told()) is not None:
+            yield _message(notice)
         cursor = self._start.after
         while self._give_up is None or time.monotonic() < self._give_up:
             page = self._log.read(self._job_id, cursor)
@@ -115,13 +116,13 @@ class LogMessages:
                 # Trimmed meanwhile, or of a history that Redis has lost.
                 start = self._log.locate(self._job_id, str(cursor))
                 if start.notice == RESET:
-                    yield from _notice(start)
+                    yield _message(reset(start.after))
                     cursor = start.after
                     continue
-                yield _gap(cursor, page[0].prev)
+                yield _message(gap(cursor, page[0].prev))
             for event in page:
                 cursor = event.id
-                yield Message(str(event.id), event.kind, event.data or b"null")
+                yield _message(event)
                 if event.kind == END:
                     return
             if not page:
@@ -133,17 +134,8 @@ class LogMessages:
             self._log.position(self._job_id)  # raises UnknownJob for one that is gone
 
 
-def _notice(start: Start) -> Iterator[Message]:
-    """What is told first to a reader whose cursor was not simply an entry of the log."""
-    if start.notice == RESET:
-        text = "the cursor is not of this job's log; what follows is from its start"
-        yield Message(str(start.after), RESET, orjson.dumps({"message": text}))
-    elif start.gap is not None:
-        yield _gap(*start.gap)
-
-
-def _gap(after: EventId, to: EventId) -> Message:
-    return Message(str(to), GAP, orjson.dumps({"after": str(after), "to": str(to)}))
+def _message(event: Event) -> Message:
+    return Message(str(event.id), event.kind, event.data or b"null")
 
 
 @cache

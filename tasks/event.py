@@ -64,6 +64,21 @@ class Event(NamedTuple):
     data: bytes | None
 
 
+# What a reader is told and no log holds. Both carry the id of the entry before the first that
+# follows, so that a second break does not repeat them.
+
+
+def gap(after: EventId, to: EventId) -> Event:
+    """The events after `after`, up to and with `to`, have been trimmed away."""
+    return Event(to, after, GAP, f'{{"after":"{after}","to":"{to}"}}'.encode())
+
+
+def reset(after: EventId) -> Event:
+    """The reader's cursor is not of this log, as Redis has it; what follows begins after `after`."""
+    text = b'{"message":"the cursor is not of this job\'s log; what follows is from its start"}'
+    return Event(after, after, RESET, text)
+
+
 def encode_batch(prev: EventId, events: Iterable[tuple[EventId, str, bytes | None]]) -> bytes:
     """The channel message for `events`, in order; the append script builds the same bytes."""
     lines = [str(prev).encode()]

@@ -17,7 +17,7 @@ import redis
 
 from rankcast.tasks.connect import Scripts, at_the_edge
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
-from rankcast.tasks.event import END, RESULT, START, STATE, Event, EventId
+from rankcast.tasks.event import END, RESET, RESULT, START, STATE, Event, EventId, gap, reset
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
@@ -64,6 +64,12 @@ class Start(NamedTuple):
     notice: Literal["gap", "reset"] | None = None
     gap: tuple[EventId, EventId] | None = None
     is_complete: bool = False
+
+    def told(self) -> Event | None:
+        """The event that tells the viewer of it; None if its cursor was simply an entry of the log."""
+        if self.notice == RESET:
+            return reset(self.after)
+        return None if self.gap is None else gap(*self.gap)
 
 
 class EventLog:

@@ -14,10 +14,8 @@ import random
 import time
 from collections.abc import Iterator
 
-import orjson
-
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
-from rankcast.tasks.event import END, GAP, RESET, Event, EventId
+from rankcast.tasks.event import END, RESET, gap, reset
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web import sse
 from rankcast.web.feed import Batch
@@ -51,7 +49,7 @@ class Reader:
         self._feed = viewer.feed
         self._log = event_log
         self._cursor = start.after
-        self._notice = _notice(start)
+        self._notice = start.told()
         self._rollbacks = self._feed.rollbacks
         self._keepalive_s = keepalive_s
         self._ends_with_process = ends_with_process
@@ -79,7 +77,8 @@ class Reader:
             if self._rollbacks != self._feed.rollbacks:
                 self._relocate()
             if self._notice is not None:
-                return self._take(self._told(self._notice))
+                notice, self._notice = self._notice, None
+                return self._take([Batch([notice])])
             batches = self._feed.after(self._cursor)
             return self._take(self._from_log() if batches is None else batches)
         except StoreUnavailable as error:
@@ -92,14 +91,10 @@ class Reader:
             self._cursor = batches[-1].last
         return batches
 
-    def _told(self, notice: Batch) -> list[Batch]:
-        self._notice = None
-        return [notice]
-
     def _relocate(self) -> None:
         """The log is shorter than it was seen to be: ask where this cursor stands now."""
         rollbacks = self._feed.rollbacks
-        self._notice = _notice(self._log.locate(self._feed.job_id, str(self._cursor)))
+        self._notice = self._log.locate(self._feed.job_id, str(self._cursor)).told()
         self._rollbacks = rollbacks
 
     def _from_log(self) -> list[Batch]:
@@ -117,31 +112,8 @@ class Reader:
         """The page does not follow the cursor: the log was trimmed, or Redis lost its end."""
         start = self._log.locate(self._feed.job_id, str(self._cursor))
         if start.notice == RESET:
-            return [_reset(start.after)]
-        return [_gap(self._cursor, page.prev), page]
-
-
-def _notice(start: Start) -> Batch | None:
-    """What to tell a viewer whose cursor was not simply an entry of the log."""
-    if start.notice == RESET:
-        return _reset(start.after)
-    if start.notice == GAP and start.gap is not None:
-        return _gap(*start.gap)
-    return None
-
-
-# Both carry the id of the entry before the first that follows, so that a second break does not
-# repeat them.
-
-
-def _gap(missed_after: EventId, missed_to: EventId) -> Batch:
-    data = orjson.dumps({"after": str(missed_after), "to": str(missed_to)})
-    return Batch([Event(missed_to, missed_after, GAP, data)])
-
-
-def _reset(after: EventId) -> Batch:
-    data = orjson.dumps({"message": "the cursor is not of this job's log; what follows is from its start"})
-    return Batch([Event(after, after, RESET, data)])
+            return [Batch([reset(start.after)])]
+        return [Batch([gap(self._cursor, page.prev)]), page]
 
 
 def chunks(reader: Reader, viewer: Viewer) -> Iterator[bytes]:
