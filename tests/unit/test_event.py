@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankcast.tasks.event import START, Event, EventId, decode_batch, encode_batch
+from rankcast.tasks.event import START, Event, EventId, decode_batch, encode_batch, gap, reset
 
 NUMBERS = st.integers(0, 2**63 - 1)
 IDS = st.builds(EventId, NUMBERS, NUMBERS)
@@ -74,3 +74,13 @@ def test_what_is_no_batch_is_a_value_error(message: bytes):
     """A stranger may publish anything."""
     with pytest.raises(ValueError):
         decode_batch(message)
+
+
+def test_a_gap_and_a_reset_tell_where_the_reader_goes_on():
+    """Their id is that of the entry before the next one, so that coming back with it repeats neither."""
+    missed = gap(EventId(0, 1), EventId(7, 3))
+    assert (str(missed.id), missed.kind) == ("7-3", "gap")
+    assert json.loads(missed.data or b"") == {"after": "0-1", "to": "7-3"}
+    again = reset(START)
+    assert (str(again.id), again.kind) == ("0-0", "reset")
+    assert "not of this job's log" in json.loads(again.data or b"")["message"]
