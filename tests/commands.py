@@ -1,32 +1,20 @@
 """`rankcast` as a process; `from commands import rankcast, Up`."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-import uuid
 from pathlib import Path
 from typing import Any
 
-import psutil
-from helpers import wait_until
+from helpers import clean_env, marked, wait_until
 
 #: The arguments of a Python that make it the command.
 RANKCAST_ARGS = ("-P", "-m", "rankcast.cli")
 RANKCAST = (sys.executable, *RANKCAST_ARGS)
 ROOT = Path(__file__).parents[1]
 STEPS = ROOT / "examples" / "steps.py"
-#: In the environment of everything that a command starts, so that it can be found wherever it went.
-MARK = "RANKCAST_TEST_MARK"
-
-
-def clean_env(**env: str) -> dict[str, str]:
-    """This environment without what it says of another Rankcast, and a mark of its own."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RANKCAST_")}
-    # The ranks of several tests share the machine's cores.
-    return {**inherited, "OMP_NUM_THREADS": "1", MARK: uuid.uuid4().hex, **env}
 
 
 def rankcast(*args: Any, input: str | None = None, cwd: Path | None = None, **env: str) -> Any:
@@ -41,18 +29,6 @@ def rankcast(*args: Any, input: str | None = None, cwd: Path | None = None, **en
         timeout=60,
         check=False,
     )
-
-
-def marked(env: dict[str, str]) -> list[str]:
-    """Command lines of the living processes with that environment's mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == env[MARK] and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid}: {' '.join(process.cmdline())}")
-        except psutil.Error:
-            continue
-    return found
 
 
 class Running:

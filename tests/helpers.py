@@ -1,9 +1,11 @@
 """What tests of all kinds share; `from helpers import ...` (pytest's pythonpath has this folder)."""
 
 import contextlib
+import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import psutil
@@ -14,6 +16,10 @@ from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.state import JobState
 
 T = TypeVar("T")
+
+#: In the environment of everything that a test starts as a command or a worker, so that it can be
+#: found wherever it went. Not RANKCAST_*, which the demo takes away from what it starts.
+MARK = "TEST_MARK"
 
 
 def wait_until(predicate: Callable[[], T], description: str, *, timeout_s: float = 10.0) -> T:
@@ -49,6 +55,23 @@ def leaving_no_process() -> Iterator[None]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     assert not told, f"left running by this test: {told}"
+
+
+def clean_env(**env: str) -> dict[str, str]:
+    """This environment without what it says of another Rankcast, and a mark of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RANKCAST_")}
+    # The ranks of several tests share the machine's cores.
+    return {**inherited, "OMP_NUM_THREADS": "1", MARK: uuid.uuid4().hex, **env}
+
+
+def marked(env: Mapping[str, str]) -> list[str]:
+    """The living processes with that environment's mark, also those that lost their parent."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == env[MARK] and (told := _described(process)):
+                found.append(told)
+    return found
 
 
 def _descendants() -> set[psutil.Process]:

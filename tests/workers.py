@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import psutil
 import redis as redis_py
-from helpers import wait_until
+from commands import RANKCAST
+from helpers import clean_env, marked, wait_until
 
 from rankcast.tasks.catalog import Catalog
 from rankcast.tasks.celery_app import make_app, queue, wake
@@ -30,17 +30,15 @@ TASKS = Path(__file__).parent / "fixtures" / "tasks"
 CELERY = (sys.executable, "-P", "-m", "celery")
 #: A worker imports torch and the tasks before it is ready.
 START_TIMEOUT_S = 60.0
-#: In the environment of a worker and of all that it starts, so that a test finds what it left behind.
-MARK = "RANKCAST_TEST_MARK"
 
 
 class Worker:
     """A worker process that was started."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, mark: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, env: Mapping[str, str]) -> None:
         self.process = process
         self._log = log
-        self._mark = mark
+        self._env = env
 
     @property
     def pid(self) -> int:
@@ -62,7 +60,7 @@ class Worker:
 
     def family(self) -> list[str]:
         """It, its forkserver and its ranks, as far as they live; also those that lost their parent."""
-        return living_with(self._mark)
+        return marked(self._env)
 
     def wait_gone(self) -> None:
         """Nothing of it is left, a rank that its parent's death should have ended included."""
@@ -83,30 +81,37 @@ def worker(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
+    is_command: bool = False,
     is_ready: bool = True,
 ) -> Iterator[Worker]:
-    """`celery -A rankcast.gpu_worker.worker worker` with these tasks; its log lies in `folder`."""
-    mark = uuid.uuid4().hex
+    """`celery -A rankcast.gpu_worker.worker worker` with these tasks; its log lies in `folder`.
+
+    `is_command`: the same as `rankcast worker`, told by its options instead of the environment.
+    """
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
-    tasks = os.pathsep.join(str(TASKS / spec) if (TASKS / spec).exists() else spec for spec in specs)
-    command = [*CELERY, "-A", "rankcast.gpu_worker.worker", "worker", "-l", "INFO", "-n", f"{log.stem}@%h"]
+    specs = tuple(str(TASKS / spec) if (TASKS / spec).exists() else spec for spec in specs)
+    if is_command:
+        tasks = [word for spec in specs for word in ("--tasks", spec)]
+        command = [*RANKCAST, "worker", *tasks, "--gpus", "none", "--redis-url", url, *options]
+        told = clean_env(**(env or {}))
+    else:
+        name = ("-n", f"{log.stem}@%h", "--without-mingle", "--without-gossip")
+        command = [*CELERY, "-A", "rankcast.gpu_worker.worker", "worker", "-l", "INFO", *name, *options]
+        by_env = {
+            "RANKCAST_REDIS_URL": url,
+            "RANKCAST_TASKS": os.pathsep.join(specs),
+            "RANKCAST_GPUS": "none",
+        }
+        told = clean_env(**{**by_env, **(env or {})})
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*command, "--without-mingle", "--without-gossip", *options],
+            command,
             cwd=cwd or folder,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                MARK: mark,
-                "RANKCAST_REDIS_URL": url,
-                "RANKCAST_TASKS": tasks,
-                "RANKCAST_GPUS": "none",
-                **(env or {}),
-            },
+            env=told,
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-    started = Worker(process, log, mark)
+    started = Worker(process, log, told)
     try:
         if is_ready:
             started.wait_ready()
@@ -173,18 +178,6 @@ class Site:
         while page := self.log.read(job_id, events[-1].id if events else START):
             events += page
         return events
-
-
-def living_with(mark: str) -> list[str]:
-    """Command lines of the processes whose environment has that mark, wherever they went."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid}: {' '.join(process.cmdline())[:200]}")
-        except psutil.Error:
-            continue
-    return found
 
 
 def kill(pid: int) -> None:

@@ -1,39 +1,22 @@
 """The demo as a user runs it: a command that shows real work, leaves pictures, and nothing else."""
 
-import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from helpers import clean_env, marked
 from PIL import Image
 
 DEMO = Path(__file__).parents[2] / "examples" / "digits" / "demo.py"
-#: Stands in the environment of everything that a demo of this test starts, so that it can be found
-#: wherever it went.
-MARK = "DEMO_TEST_MARK"
 
 
 @pytest.fixture
 def env() -> dict[str, str]:
-    return {**os.environ, MARK: uuid.uuid4().hex, "PYTHONWARNINGS": "default"}
-
-
-def marked(env: dict[str, str]) -> list[str]:
-    """Command lines of the living processes that came out of the demo."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == env[MARK] and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid}: {' '.join(process.cmdline())}")
-        except psutil.Error:
-            continue
-    return found
+    return clean_env(PYTHONWARNINGS="default")
 
 
 def is_blank(path: Path) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from commands import ROOT, STEPS, Up, clean_env
+from commands import ROOT, STEPS, Up
+from helpers import clean_env
 
 from rankcast.cli import main
 
