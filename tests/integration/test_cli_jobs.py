@@ -2,39 +2,22 @@
 
 import json
 import signal
-from collections.abc import Iterator
 
 import orjson
 import pytest
 from commands import Running, rankcast
 from helpers import free_port
 from jobs import FAILURE, SUCCESS, TASK, append, running, starting, submit
-from web_tier import web_tier
 
-from rankcast.tasks.catalog import Catalog, SlotInfo, TaskInfo, WorkerInfo
+from rankcast.tasks.catalog import Catalog, SlotInfo, WorkerInfo
 from rankcast.tasks.job import Outcome
 from rankcast.tasks.logs import LogLine
 from rankcast.tasks.state import JobState
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"prompt": {"type": "string"}, "steps": {"type": "integer"}},
-    "required": ["prompt"],
-    "additionalProperties": False,
-}
 
-
-@pytest.fixture(scope="module")
-def url(valkey_url: str) -> Iterator[str]:
-    with web_tier(valkey_url) as web:
-        yield web.url
-
-
-@pytest.fixture(autouse=True)
-def catalog(redis, settings) -> Catalog:
-    catalog = Catalog(redis, settings)
-    catalog.register([TaskInfo(name=TASK, input_schema=SCHEMA, world_size=2, description="Counts.")])
-    return catalog
+@pytest.fixture
+def url(web: str) -> str:
+    return web
 
 
 def test_submit_prints_the_id_of_a_job_with_the_input_that_was_typed(url, store):
@@ -167,7 +150,7 @@ def test_submit_can_watch_at_once(url, store):
         assert command.wait() == 3
 
 
-def test_status_shows_hosts_slots_what_runs_where_and_queues(url, store, catalog, redis):
+def test_status_shows_hosts_slots_what_runs_where_and_queues(url, store, settings, redis):
     """Who looks wants to know what is busy, and what waits."""
     claim = starting(store)
     queued = submit(store)
@@ -178,6 +161,7 @@ def test_status_shows_hosts_slots_what_runs_where_and_queues(url, store, catalog
     worker = WorkerInfo(
         worker_id="w1", host="gpu-1", pid=7, started_ms=0, version="0.1.0", tasks=[TASK], slots=slots
     )
+    catalog = Catalog(redis, settings)
     catalog.heartbeat(worker)
     shown = [line.split() for line in rankcast("status", "--url", url).stdout.splitlines()]
     assert ["gpu-1", "7", "0", "0,1", "busy", TASK, claim.job_id] in shown
@@ -190,11 +174,11 @@ def test_status_shows_hosts_slots_what_runs_where_and_queues(url, store, catalog
         store.cancel(job_id)
 
 
-def test_tasks_lists_what_can_be_submitted_and_shows_the_schema_of_one(url):
+def test_tasks_lists_what_can_be_submitted_and_shows_the_schema_of_one(url, task):
     """An unknown name comes with the one that was meant."""
     listed = rankcast("tasks", "--url", url).stdout
     assert "acme/steps  prompt, steps  2" in listed
-    assert json.loads(rankcast("tasks", TASK, "--url", url).stdout)["input_schema"] == SCHEMA
+    assert json.loads(rankcast("tasks", TASK, "--url", url).stdout)["input_schema"] == task.input_schema
     unknown = rankcast("tasks", "steps", "--url", url)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "did you mean acme/steps?" in unknown.stderr

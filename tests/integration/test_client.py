@@ -26,49 +26,29 @@ from rankcast import (
     UnknownTask,
 )
 from rankcast.beside_redis import BesideRedis
-from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Outcome
 from rankcast.tasks.logs import LogLine
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"prompt": {"type": "string"}, "steps": {"type": "integer", "default": 20}},
-    "required": ["prompt"],
-    "additionalProperties": False,
-}
-
-
-@pytest.fixture(scope="module")
-def web_url(valkey_url: str) -> Iterator[str]:
-    with web_tier(valkey_url) as web:
-        yield web.url
-
 
 @pytest.fixture
-def client(web_url: str, redis) -> Iterator[Client]:
-    with Client(web_url) as client:
+def client(web: str, redis) -> Iterator[Client]:
+    with Client(web) as client:
         yield client
 
 
 @pytest.fixture(params=["over http", "beside redis"])
-def job_of(request, web_url: str, redis, settings: Settings) -> Iterator[Callable[[str], Job]]:
+def job_of(request, web: str, redis, settings: Settings) -> Iterator[Callable[[str], Job]]:
     """Both ways to a job keep the same promises."""
     if request.param == "over http":
-        with Client(web_url) as client:
+        with Client(web) as client:
             yield client.job
     else:
         beside = BesideRedis(settings)
         yield lambda job_id: Job(job_id, beside)
         beside.close()
-
-
-@pytest.fixture
-def task(redis, settings: Settings) -> str:
-    Catalog(redis, settings).register([TaskInfo(name=TASK, input_schema=SCHEMA, world_size=2)])
-    return TASK
 
 
 class Watcher:
@@ -100,12 +80,12 @@ class Watcher:
 
 
 def test_every_event_arrives_once_and_in_order_over_a_line_that_is_cut_many_times(
-    web_url, redis, store, event_log
+    web, redis, store, event_log
 ):
     """One cursor is enough: while the job runs, after it, in the middle of a frame, before any."""
     draw = random.Random(7)
     cuts = [draw.choice([1, 40, 300, 700, 1500, 4000]) for _ in range(60)]
-    proxy = CuttingProxy(urlsplit(web_url).port, iter(cuts))
+    proxy = CuttingProxy(urlsplit(web).port, iter(cuts))
     claim = running(store)
     with Client(proxy.url) as client:
         watcher = Watcher(client.job(claim.job_id))
@@ -267,29 +247,29 @@ def test_what_ranks_printed_is_there_line_by_line(job_of, store, logs):
     store.finish(claim, SUCCESS, 0)
 
 
-def test_a_submitted_job_is_queued_with_its_input_and_options(client, task, store):
+def test_a_submitted_job_is_queued_with_its_input_and_options(client, store):
     """Input as a mapping or as keywords, not both."""
-    first = client.submit(task, prompt="A sunset")
-    second = client.submit(task, {"prompt": "Dawn", "steps": 3}, options={"priority": 1, "ttl_s": 60})
+    first = client.submit(TASK, prompt="A sunset")
+    second = client.submit(TASK, {"prompt": "Dawn", "steps": 3}, options={"priority": 1, "ttl_s": 60})
     with pytest.raises(TypeError):
-        client.submit(task, {"prompt": "x"}, steps=3)
+        client.submit(TASK, {"prompt": "x"}, steps=3)
     assert first.record()["input"] == {"prompt": "A sunset"}
     record = second.record()
     assert (record["queue_position"], record["options"]["priority"]) == (0, 1)
-    assert [job["job_id"] for job in client.jobs(task=task, state="queued", limit=5)] == [second.id, first.id]
-    assert [known["name"] for known in client.tasks()] == [task]
+    assert [job["job_id"] for job in client.jobs(task=TASK, state="queued", limit=5)] == [second.id, first.id]
+    assert [known["name"] for known in client.tasks()] == [TASK]
     assert client.workers() == []
-    assert client.status()["queues"] == [{"task": task, "queued": 2, "running": 0}]
+    assert client.status()["queues"] == [{"task": TASK, "queued": 2, "running": 0}]
     for job in (first, second):
         job.cancel()
 
 
-def test_what_the_server_refuses_is_raised_as_what_it_is(client, task):
+def test_what_the_server_refuses_is_raised_as_what_it_is(client):
     """Each problem has its class, with what is needed to mend it."""
     with pytest.raises(UnknownTask, match="acme/steps"):
         client.submit("acme/step", prompt="x")
     with pytest.raises(InvalidInput) as invalid:
-        client.submit(task, steps="many", extra=1)
+        client.submit(TASK, steps="many", extra=1)
     assert {fault.path for fault in invalid.value.faults} >= {"$.steps"}
     with pytest.raises(RequestRefused, match="400") as refused:
         client.jobs(state="nonsense")

