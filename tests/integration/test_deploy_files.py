@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_redis_has_a_password_and_the_others_know_it():
 def test_only_this_host_reaches_the_web_tier():
     """There are no keys yet."""
     assert SERVICES["web"]["ports"] == ["127.0.0.1:8700:8700"]
+
+
+def test_two_hosts_never_go_by_one_name():
+    """Unless somebody names them, each container goes by its own name."""
+    for name in ("gpu_worker", "cpu_worker"):
+        told = SERVICES[name]["environment"]["RANKCAST_HOST"]
+        unnamed, named = (
+            WorkerSettings.from_env({"RANKCAST_TASKS": "x.py", "RANKCAST_HOST": text}).host
+            for text in (expanded(told), expanded(told, RANKCAST_HOST="gpu-1"))
+        )
+        assert (unnamed, named) == (socket.gethostname(), "gpu-1")
 
 
 def test_a_gpu_worker_has_its_devices_shared_memory_and_time_to_drain():
