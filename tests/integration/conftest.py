@@ -27,9 +27,10 @@ STEPS = TaskInfo(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def webs(valkey_url: str) -> Iterator[tuple[WebTier, WebTier]]:
-    """Two web processes on one Redis, as behind a load balancer."""
+    """Two web processes on one Redis, as behind a load balancer. They sweep, so they must not
+    outlive the module: other tests let leases run out and look who finds that."""
     with ExitStack() as stack:
         first, second = (stack.enter_context(web_tier(valkey_url)) for _ in range(2))
         yield first, second
