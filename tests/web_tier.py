@@ -59,6 +59,12 @@ class WebTier:
             for worker in workers:
                 worker.resume()
 
+    def kill(self) -> None:
+        """As when the machine's memory is over: nobody says goodbye. `stop` is still due."""
+        for process in psutil.Process(self.process.pid).children():
+            process.kill()
+        self.process.kill()
+
     def stop(self) -> None:
         self._listener.close()
         self.process.terminate()
@@ -105,10 +111,16 @@ class Watch:
     """A client of a stream, reading in a thread of its own until the stream ends or `leave`."""
 
     def __init__(
-        self, url: str, path: str, *, post: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        path: str,
+        *,
+        post: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30,
     ) -> None:
         address = urlsplit(url)
-        self._connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+        self._connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=timeout_s)
         body = None if post is None else orjson.dumps(post)
         self._connection.request("GET" if post is None else "POST", path, body, dict(headers or {}))
         self._socket = self._connection.sock
@@ -119,7 +131,7 @@ class Watch:
         self.chunks: list[bytes] = []
         #: The stream ended in order, with the last chunk of HTTP's chunked coding.
         self.is_complete = False
-        #: The connection was cut, or the server was silent for 30 s.
+        #: The connection was cut, or the server was silent for `timeout_s`.
         self.is_broken = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()

