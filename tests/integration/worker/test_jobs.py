@@ -1,10 +1,12 @@
 """Jobs on a real worker, from the submit to the end event."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pytest
 from helpers import wait_until
+from web_tier import Frame, Watch, web_tier
 from workers import Site, Worker, worker
 
 from rankcast.tasks.celery_app import queue_of
@@ -21,11 +23,10 @@ def host(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worke
         yield started
 
 
-def output(site: Site, job_id: str) -> dict[str, object]:
+def output(site: Site, job_id: str) -> Any:
     record = site.wait_ended(job_id)
     assert record.state is JobState.SUCCEEDED, record.error
-    found: dict[str, object] = orjson.loads(site.store.output(job_id) or b"null")
-    return found
+    return orjson.loads(site.store.output(job_id) or b"null")
 
 
 def test_the_log_of_a_job_tells_its_life_in_order(site: Site, host: Worker):
@@ -126,7 +127,7 @@ def test_jobs_start_in_the_order_of_their_priority(site: Site, host: Worker):
     site.wait_event(blocker, "pid")
     late, early = site.submit("acme/other", priority=9), site.submit("acme/other", priority=0)
     site.store.cancel(blocker)
-    assert output(site, early)["called_at"] < output(site, late)["called_at"]  # type: ignore[operator]
+    assert output(site, early)["called_at"] < output(site, late)["called_at"]
 
 
 def test_the_catalog_shows_the_worker_and_its_slot(site: Site, host: Worker):
@@ -139,7 +140,7 @@ def test_the_catalog_shows_the_worker_and_its_slot(site: Site, host: Worker):
 
     wait_until(shown, "the heartbeat after the job")
     assert {task.name: task.workers for task in site.catalog.tasks()} == dict.fromkeys(
-        ("acme/deaf", "acme/other", "acme/patient", "acme/steps"), 1
+        ("acme/burst", "acme/deaf", "acme/other", "acme/patient", "acme/steps"), 1
     )
 
 
@@ -152,3 +153,16 @@ def test_nothing_of_celery_grows_in_redis(site: Site, host: Worker):
         return [key for key in others if b"pidbox" not in key and key != b"_kombu.binding_deadlines"]
 
     wait_until(lambda: not left(), f"the last acknowledgement: {left()}")
+
+
+def test_a_burst_reaches_a_viewer_whole(site: Site, host: Worker):
+    """20,000 results as fast as a rank can cast them, over HTTP: the viewer's transcript is the log."""
+    count = 20_000
+    with web_tier(site.url) as web:
+        job_id = site.submit("acme/burst", {"count": count})
+        watch = Watch(web.url, f"/jobs/{job_id}/stream")
+        assert output(site, job_id) == count
+        watch.to_end()
+    log = site.events(job_id)
+    assert watch.frames == [Frame(str(event.id), event.kind, (event.data or b"").decode()) for event in log]
+    assert watch.results() == [{"n": number} for number in range(count)]
