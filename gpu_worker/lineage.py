@@ -2,14 +2,12 @@
 
 A kill -9 of a worker must leave nothing behind that holds a GPU. Linux sends a process the signal
 it asked for when its parent THREAD ends (prctl(2), PR_SET_PDEATHSIG): the forkserver asks for it,
-started from the worker's main thread, and so does each rank. Where there is no prctl, the closing
-of a rank's pipe is what ends it.
+started from the worker's main thread, and so does each rank.
 """
 
 import ctypes
 import os
 import signal
-import sys
 
 _PR_SET_PDEATHSIG = 1
 
@@ -19,9 +17,8 @@ def die_with_parent(expected_pid: int) -> None:
 
     The check comes after the request: a parent that ended in between is seen by it.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != expected_pid:
         os._exit(1)

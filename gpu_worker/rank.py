@@ -115,9 +115,8 @@ class Rank:
         asked_for = os.environ.get("OMP_NUM_THREADS", "")
         torch.set_num_threads(int(asked_for) if asked_for.isdecimal() else start.threads)
         self.use_device()
-        if sys.platform == "linux":
-            # A group never leaves its host.
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        # A group never leaves its host.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         is_first = start.rank == 0
         port = 0
         if not is_first:

@@ -150,10 +150,7 @@ class Children:
     def _reap(self, child: Child) -> None:
         # The dead leader is not reaped yet, so that its number, which is the group's too, cannot
         # belong to anybody else when the rest of the group is killed.
-        if hasattr(os, "waitid"):  # Not on macOS.
-            os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            child.process.wait()
+        os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOWAIT)
         self.signal(child, signal.SIGKILL, is_group=True)
         child.is_read.wait(PIPE_S)
         self.happenings.put(Ended(child, child.process.wait()))

@@ -4,7 +4,7 @@
 
 The kernel sends SIGNAL when the thread that started this one is gone, kill -9 included (prctl(2),
 PR_SET_PDEATHSIG; it lasts across exec). Run by path, not with -m, so that it costs the start of a
-bare interpreter. Where the kernel has no such call (macOS) it is only an exec.
+bare interpreter.
 """
 
 import ctypes
@@ -15,11 +15,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(signum: int, parent: int, argv: list[str]) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signum)
-        # Gone before the call took effect: nobody is left to send the signal.
-        if os.getppid() != parent:
-            sys.exit(f"the process {parent} that asked for {argv[0]} is gone")
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signum)
+    # Gone before the call took effect: nobody is left to send the signal.
+    if os.getppid() != parent:
+        sys.exit(f"the process {parent} that asked for {argv[0]} is gone")
     os.execvp(argv[0], argv)
 
 
