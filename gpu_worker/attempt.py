@@ -25,7 +25,7 @@ from rankcast.gpu_worker.loading import Loader, drop_broken_group
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slot, Slots
-from rankcast.gpu_worker.supervision import Control
+from rankcast.gpu_worker.supervision import Control, Limit
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.job import Claim, JobErrorInfo, Outcome, new_token
 from rankcast.tasks.state import JobState
@@ -107,7 +107,7 @@ class Attempt:
         self._task = task
         self._slot = slot
         self._claim = claim
-        self._control = Control()
+        self._control = Control(_limit(task, claim))
         self._lines = JobLines(parts.logs, parts.settings.host, claim.job_id)
         self._is_leaving = False
         self._is_lost = False
@@ -252,6 +252,16 @@ class Attempt:
 
     def _insist(self, call: Callable[[], T]) -> T:
         return insist(call, give_up=self._parts.is_leaving)
+
+
+def _limit(task: TaskDescription, claim: Claim) -> Limit | None:
+    asked_s = claim.options.total_timeout_s
+    total_s = task.total_timeout_s if asked_s is None else asked_s
+    if total_s is None:
+        return None
+    message = f"the job did not end within {total_s:g} s of its submit"
+    left_s = total_s - claim.waited_ms / 1000
+    return Limit(time.monotonic() + left_s, JobErrorInfo(kind="total_timeout", message=message))
 
 
 def insist(call: Callable[[], T], *, give_up: threading.Event) -> T:

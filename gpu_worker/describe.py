@@ -59,6 +59,7 @@ def _described(spec: str, task: TaskClass) -> dict[str, Any]:
         "place": place(task.cls),
         "world_size": declaration.world_size,
         "timeout_s": declaration.timeout_s,
+        "total_timeout_s": declaration.total_timeout_s,
         "stall_s": declaration.stall_s,
         "silence_s": declaration.silence_s,
         "setup_timeout_s": declaration.setup_timeout_s,

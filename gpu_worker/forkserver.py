@@ -66,6 +66,7 @@ class TaskDescription:
     place: str
     world_size: int
     timeout_s: float | None
+    total_timeout_s: float | None
     stall_s: float | None
     silence_s: float
     setup_timeout_s: float

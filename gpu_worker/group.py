@@ -225,7 +225,7 @@ class RankGroup:
         control: Control | None,
     ) -> None:
         self._enter(GroupState.STARTING, GroupState.NEW)
-        deadlines = Deadlines()
+        deadlines = Deadlines(control.limit if control else None)
         message = f"the group was not ready after {self.task.setup_timeout_s:g} s"
         deadlines.set("setup", self.task.setup_timeout_s, JobErrorInfo(kind="setup_timeout", message=message))
         is_fresh = self.task.unforkable is not None
@@ -259,7 +259,7 @@ class RankGroup:
 
     def _supervise(self, call: Call, control: Control, timeout_s: float | None) -> JobErrorInfo | None:
         """Have the call run until the ranks have told its end; the error of what cut that short."""
-        deadlines = Deadlines()
+        deadlines = Deadlines(control.limit)
         if timeout_s is not None:
             message = f"it ran longer than {timeout_s:g} s"
             deadlines.set("run", timeout_s, JobErrorInfo(kind="run_timeout", message=message))

@@ -292,6 +292,7 @@ def _info(task: TaskDescription) -> TaskInfo:
         code_version=task.code_version,
         description=task.description,
         timeout_s=task.timeout_s,
+        total_timeout_s=task.total_timeout_s,
         stall_s=task.stall_s,
         silence_s=task.silence_s,
         setup_timeout_s=task.setup_timeout_s,

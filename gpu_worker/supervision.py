@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import time
-from typing import Self
+from typing import NamedTuple, Self
 
 from rankcast.tasks.job import JobErrorInfo
 
@@ -17,11 +17,19 @@ class Cut(Exception):
         self.error = error
 
 
-class Control:
-    """How other threads reach the one that supervises an attempt. A context manager; what is asked
-    of it after its end has no effect."""
+class Limit(NamedTuple):
+    """When an attempt must have ended, on time.monotonic's clock, and the error if it has not."""
 
-    def __init__(self) -> None:
+    at: float
+    error: JobErrorInfo
+
+
+class Control:
+    """How other threads reach the one that supervises an attempt, and the `limit` that holds for all of
+    it. A context manager; what is asked of it after its end has no effect."""
+
+    def __init__(self, limit: Limit | None = None) -> None:
+        self.limit = limit
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -74,8 +82,10 @@ class Control:
 class Deadlines:
     """What ends a wait, and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: Limit | None = None) -> None:
         self._pending: dict[str, tuple[float, JobErrorInfo | None]] = {}
+        if limit is not None:
+            self._pending["total"] = limit
 
     def __contains__(self, name: str) -> bool:
         return name in self._pending

@@ -142,8 +142,8 @@ class Client:
         Another submit under that key is refused: RequestRefused, with `status` 409.
 
         The input is one mapping or keywords, not both. `options` may have priority (0 first … 9
-        last), start_timeout_s, timeout_s and ttl_s. Raises UnknownTask, InvalidInput (with `faults`),
-        QueueFull, StoreUnavailable, ServerUnreachable.
+        last), start_timeout_s, timeout_s, total_timeout_s and ttl_s. Raises UnknownTask, InvalidInput (with
+        `faults`), QueueFull, StoreUnavailable, ServerUnreachable.
         """
         if input is not None and fields:
             raise TypeError("give the task's input as one mapping or as keywords, not both")

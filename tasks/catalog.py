@@ -35,6 +35,7 @@ class TaskInfo:
     code_version: str = ""
     description: str = ""
     timeout_s: float | None = None
+    total_timeout_s: float | None = None
     stall_s: float | None = None
     silence_s: float = 15.0
     setup_timeout_s: float = 600.0

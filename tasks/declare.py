@@ -13,7 +13,7 @@ from typing import TypeVar
 #: `owner/name`, each of letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 DECLARATION = "__rankcast_task__"
-_OPTIONAL_LIMITS = ("timeout_s", "stall_s")
+_OPTIONAL_LIMITS = ("timeout_s", "total_timeout_s", "stall_s")
 
 C = TypeVar("C", bound=type)
 
@@ -26,6 +26,8 @@ class TaskDeclaration:
     world_size: int = 1
     #: How long one attempt may run, from the call of `__call__`.
     timeout_s: float | None = None
+    #: How long a job may take from its submit to its end, waits and other attempts included.
+    total_timeout_s: float | None = None
     #: How long a call may go on without a sign of progress: `add_streaming_result`, `should_stop` or
     #: `alive`, on any rank.
     stall_s: float | None = None
@@ -45,6 +47,7 @@ def task(
     *,
     world_size: int = 1,
     timeout_s: float | None = None,
+    total_timeout_s: float | None = None,
     stall_s: float | None = None,
     silence_s: float = 15.0,
     setup_timeout_s: float = 600.0,
@@ -62,6 +65,7 @@ def task(
         name=name,
         world_size=world_size,
         timeout_s=timeout_s,
+        total_timeout_s=total_timeout_s,
         stall_s=stall_s,
         silence_s=silence_s,
         setup_timeout_s=setup_timeout_s,

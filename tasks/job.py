@@ -42,6 +42,8 @@ class JobOptions:
     start_timeout_s: float = DAY_S
     #: Seconds one attempt may run.
     timeout_s: float | None = None
+    #: Seconds from submit to end, waits and all attempts included; then it fails with `total_timeout`.
+    total_timeout_s: float | None = None
     #: Seconds that an ended job, its log and its output are kept.
     ttl_s: float = DAY_S
 
@@ -57,7 +59,7 @@ def option_faults(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     priority = options.get("priority", DEFAULT_PRIORITY)
     if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
         yield "priority", f"must be a whole number from 0, first, to {LOWEST_PRIORITY}"
-    for name in ("start_timeout_s", "timeout_s", "ttl_s"):
+    for name in ("start_timeout_s", "timeout_s", "total_timeout_s", "ttl_s"):
         value = options.get(name, defaults[name])
         if value is None and defaults[name] is None:
             continue
@@ -139,7 +141,7 @@ class JobErrorInfo:
     `kind` is one of `exception` (user code raised), `exited` (a rank called exit), `group_lost` (a
     signal ended a rank), `oom_killed` (the kernel did, for memory), `rank_frozen` (one was not heard
     any more), `stalled` (no sign of progress), `setup_failed`, `setup_timeout`, `run_timeout`,
-    `start_timeout`, `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
+    `start_timeout`, `total_timeout`, `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
     """
 
     kind: str

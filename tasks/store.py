@@ -9,6 +9,7 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
     created, claimed, started, ended
                           ms; first claim, first time a group was ready
     deadline, ttl         ms: latest first start, and how long all keys live after the end
+    due                   ms: latest end, if the job or its task says one
     expires               ms: when they go; set at the end
     fence, token          of the newest claim: what a write must show
     attempt, losses       tries so far, and those lost with their worker or group
@@ -98,14 +99,17 @@ class JobStore:
         options: JobOptions,
         job_id: str | None = None,
         key: IdempotencyKey | None = None,
+        total_timeout_s: float | None = None,
     ) -> Created:
-        """Queue a job; `input` is JSON text. QueueFull at the task's limit.
+        """Queue a job; `input` is JSON text. QueueFull at the task's limit. `total_timeout_s` is the
+        task's, for a job whose options have none.
 
         With the `job_id` of a job that exists, or a `key` that came with the same before: how that
         job stands, and nothing is written. IdempotencyKeyReused for a `key` that came with another
         task, input or options.
         """
         job_id = job_id or new_job_id()
+        total_s = total_timeout_s if options.total_timeout_s is None else options.total_timeout_s
         once = () if key is None else (keys.IDEMPOTENCY(key.digest), body_digest(task, input, options))
         reply = self._scripts.run(
             "create",
@@ -118,6 +122,7 @@ class JobStore:
             round(options.ttl_s * 1000),
             self._settings.max_queued,
             round(self._settings.worker_ttl_s * 1000),
+            "" if total_s is None else round(total_s * 1000),
             *once,
         )
         if reply[0] == b"FULL":

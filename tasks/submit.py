@@ -73,7 +73,12 @@ class Submitter:
         if key is None or not self._store.knows(key):
             known.validator.check(orjson.loads(text))
         created = self._store.create(
-            task=task, input=text, options=options or JobOptions(), job_id=job_id, key=key
+            task=task,
+            input=text,
+            options=options or JobOptions(),
+            job_id=job_id,
+            key=key,
+            total_timeout_s=known.info.total_timeout_s,
         )
         wake(self._app, task=task, job_id=created.job_id)
         return created

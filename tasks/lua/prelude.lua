@@ -63,9 +63,16 @@ local function write_event(id, prev, event_id, kind, data)
   redis.call('PUBLISH', live_channel(id), prev .. '\n' .. live_line(event_id, kind, data))
 end
 
+-- A queued job must start once by its `deadline`, and end by `due` if it has that.
+local function watch_deadline(id, job)
+  local latest = not job.started and job.deadline
+  if job.due and (not latest or tonumber(job.due) < tonumber(latest)) then latest = job.due end
+  if latest then redis.call('ZADD', DEADLINES, latest, id) end
+end
+
 -- What end_job and give_back need to know of a job.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
-                'deadline', 'ttl', 'once', 'current', 'attempts'}
+                'deadline', 'due', 'ttl', 'once', 'current', 'attempts'}
 
 -- The attempt that is over, if there was one, joins the others in the record: one JSON object a line.
 local function close_attempt(id, job, now, failure)
@@ -124,7 +131,7 @@ local function give_back(id, job, now, is_loss, reason, max_losses, blame)
   redis.call('HSET', record_key(id), 'state', 'queued')
   redis.call('ZREM', RUNNING, id)
   redis.call('ZADD', queued_key(job.task), job.score, id)
-  if not job.started then redis.call('ZADD', DEADLINES, job.deadline, id) end
+  watch_deadline(id, job)
   local position = redis.call('ZRANK', queued_key(job.task), id)
   write_event(id, job.last, next_id(job.last), 'state', '{"state":"queued","attempt":' .. job.attempt ..
     ',"queue_position":' .. position .. ',"message":"' .. reason .. '"' ..

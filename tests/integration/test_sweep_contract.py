@@ -17,6 +17,7 @@ from jobs import (
 
 from rankcast.tasks import keys
 from rankcast.tasks.event import EventId
+from rankcast.tasks.job import JobOptions
 from rankcast.tasks.state import JobState
 from rankcast.tasks.sweep import BATCH, Swept
 
@@ -89,6 +90,34 @@ def test_the_start_deadline_holds_until_the_first_start(redis, store):
     assert redis.zscore(keys.DEADLINES, claim.job_id) == deadline
     store.release(running(store, claim.job_id), is_loss=False, reason="drain")
     assert redis.zscore(keys.DEADLINES, claim.job_id) is None
+
+
+def let_total_time_pass(client: redis_py.Redis, job_id: str) -> None:
+    client.hset(keys.JobKeys(job_id).record, "due", 1)
+    let_start_deadline_pass(client, job_id)
+
+
+@pytest.mark.parametrize("is_retried", [False, True])
+def test_a_queued_job_that_outlives_its_total_time_fails(redis, store, event_log, sweep, is_retried):
+    """Also between two attempts, where no worker keeps the time."""
+    job_id = submit(store, total_timeout_s=3600)
+    if is_retried:
+        store.release(running(store, job_id), is_loss=True, reason="SIGKILL")
+    let_total_time_pass(redis, job_id)
+    assert sweep.run_once() == NOTHING._replace(deadlines=1)
+    record = store.record(job_id)
+    assert (record.state, record.error["kind"]) == (JobState.FAILED, "total_timeout")
+
+
+def test_the_earlier_of_two_deadlines_is_watched(redis, store):
+    """The first start's until there was one, then only that of the end; the task's where the job has none."""
+    job_id = submit(store, total_timeout_s=7200, start_timeout_s=60)
+    created_ms = store.record(job_id).created_ms
+    assert redis.zscore(keys.DEADLINES, job_id) == created_ms + 60_000
+    store.release(running(store, job_id), is_loss=False, reason="drain")
+    assert redis.zscore(keys.DEADLINES, job_id) == created_ms + 7_200_000
+    of_task = store.create(task=TASK, input=b"{}", options=JobOptions(), total_timeout_s=5).job_id
+    assert redis.zscore(keys.DEADLINES, of_task) == store.record(of_task).created_ms + 5_000
 
 
 def test_forgotten_jobs_leave_the_lists(redis, store, sweep):

@@ -51,7 +51,9 @@ def test_a_world_size_is_a_whole_number_of_ranks(world_size: Any):
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), "5", True])
-@pytest.mark.parametrize("limit", ["timeout_s", "setup_timeout_s", "cancel_grace_s", "stall_s", "silence_s"])
+@pytest.mark.parametrize(
+    "limit", ["timeout_s", "total_timeout_s", "setup_timeout_s", "cancel_grace_s", "stall_s", "silence_s"]
+)
 def test_a_limit_is_a_number_of_seconds(limit: str, seconds: Any):
     with pytest.raises(ValueError, match=limit):
         task("a/b", **{limit: seconds})
@@ -65,7 +67,7 @@ def test_retries_are_a_whole_number(retries: Any):
 
 def test_only_a_run_may_be_without_limit():
     """None is "no limit" for the run; a start without limit would hold a slot for ever."""
-    task("a/b", timeout_s=None, stall_s=None)
+    task("a/b", timeout_s=None, total_timeout_s=None, stall_s=None)
     with pytest.raises(ValueError, match="setup_timeout_s"):
         task("a/b", setup_timeout_s=None)  # type: ignore[arg-type]
 

@@ -43,7 +43,7 @@ def test_options_that_mean_something_have_no_faults(options):
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan"), float("inf"), 1e12])
-@pytest.mark.parametrize("name", ["timeout_s", "start_timeout_s", "ttl_s"])
+@pytest.mark.parametrize("name", ["timeout_s", "total_timeout_s", "start_timeout_s", "ttl_s"])
 def test_a_time_that_could_not_be_kept_is_a_fault(name, seconds):
     """0 is no time and no limit either: whoever writes it must not get the task's default in silence."""
     assert [fault for fault, _ in option_faults({name: seconds})] == [name]

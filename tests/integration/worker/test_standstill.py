@@ -39,3 +39,13 @@ def test_one_rank_that_says_it_is_alive_speaks_for_all(site: Site, host: Worker)
     """The others may sit in a collective with it."""
     record = site.wait_ended(site.submit("acme/stalls", {"says": "alive"}))
     assert record.state is JobState.SUCCEEDED
+
+
+def test_a_job_that_runs_past_its_total_time_fails(site: Site, host: Worker):
+    """Told apart from the limit of one attempt; the next job on that slot works."""
+    record = site.wait_ended(site.submit("acme/stalls", {"says": "alive"}, total_timeout_s=1.0))
+    assert (record.state, record.attempt) == (JobState.FAILED, 1)
+    assert record.error is not None
+    assert record.error["kind"] == "total_timeout"
+    assert "within 1 s of its submit" in record.error["message"]
+    assert site.wait_ended(site.submit("acme/stalls", {"says": "alive"})).state is JobState.SUCCEEDED
