@@ -40,6 +40,7 @@ from rankcast.gpu_worker.oom import OomWatch
 from rankcast.gpu_worker.pipe import frame
 from rankcast.gpu_worker.supervision import Control, Cut, Deadlines
 from rankcast.gpu_worker.verdict import Ending, cause, may_go_on
+from rankcast.gpu_worker.vigil import Vigil
 from rankcast.tasks.errors import RankcastError
 from rankcast.tasks.job import JobErrorInfo
 from rankcast.tasks.settings import Settings
@@ -49,6 +50,8 @@ STRAGGLER_GRACE_S = 1.0
 #: For killed processes to be gone. One inside an uninterruptible system call stays for longer.
 REAP_TIMEOUT_S = 10.0
 CLOSE_GRACE_S = 5.0
+#: A wait that takes so much longer than it was meant to was not the ranks' doing.
+OVERSLEPT_S = 1.0
 
 #: Gets each line that a rank writes: rank, "stdout" or "stderr", text.
 OnLog = Callable[[int, str, str], None]
@@ -100,10 +103,8 @@ class RankGroup:
         #: How ranks failed in this start or call, in the order in which it became known.
         self._endings: list[Ending] = []
         self._control: Control | None = None
-        self._silence_s: float | None = None
-        self._stall_s: float | None = None
-        #: When a rank last returned from a call, on time.monotonic's clock.
-        self._returned_at = 0.0
+        #: Over the call that runs.
+        self._vigil: Vigil | None = None
         self._selector = selectors.DefaultSelector()
 
     @classmethod
@@ -181,14 +182,14 @@ class RankGroup:
         # What a rank wrote between two jobs belongs to neither.
         self._read_output()
         own_on_log, self._on_log = self._on_log, on_log or self._on_log
-        self._silence_s, self._stall_s = silence_s, stall_s
+        self._vigil = Vigil(self._members, silence_s=silence_s, stall_s=stall_s)
         try:
             return self._conclude(self._supervise(call, control, timeout_s))
         except BaseException:
             self.kill()
             raise
         finally:
-            self._on_log, self._silence_s, self._stall_s = own_on_log, None, None
+            self._on_log, self._vigil = own_on_log, None
 
     def kill(self) -> None:
         """SIGKILL to every rank and to all that it started, and wait until they are gone. Does no
@@ -265,7 +266,6 @@ class RankGroup:
             deadlines.set("run", timeout_s, JobErrorInfo(kind="run_timeout", message=message))
         for member in self._members:
             member.report = None
-            member.heard_s, member.quiet_s = time.monotonic(), 0.0
         self._oom.mark()
         self._send_all(call)
         try:
@@ -303,9 +303,14 @@ class RankGroup:
                 deadlines.set("stragglers", STRAGGLER_GRACE_S)
             if deadlines.have_passed():
                 return
-            self._check_progress()
-            limits = (deadlines.left_s(), self._hearing_left_s())
-            self._serve(min((limit for limit in limits if limit is not None), default=None))
+            vigil = self._vigil
+            limits = (deadlines.left_s(), vigil.left_s() if vigil else None)
+            timeout_s = min((limit for limit in limits if limit is not None), default=None)
+            began = time.monotonic()
+            self._serve(timeout_s)
+            late_s = time.monotonic() - began - (timeout_s or 0.0)
+            if vigil and timeout_s is not None and late_s > OVERSLEPT_S:
+                vigil.overslept()
 
     def _heed(self, deadlines: Deadlines, call: Call | None) -> None:
         """Do what other threads asked for."""
@@ -322,27 +327,6 @@ class RankGroup:
         message = f"the job was cancelled and did not stop by itself within {grace_s:g} s"
         deadlines.set("cancel", grace_s, JobErrorInfo(kind="cancelled", message=message))
         self._send_all(Cancel(call.job_id))
-
-    def _hearing_left_s(self) -> float | None:
-        """How long until a rank that has not told its end is silent for too long; Cut once one is."""
-        if self._silence_s is None:
-            return None
-        quiet = min((m for m in self._members if m.report is None), key=lambda m: m.heard_s)
-        left_s = quiet.heard_s + self._silence_s - time.monotonic()
-        if left_s <= 0:
-            message = f"rank {quiet.rank} was not heard for {self._silence_s:g} s"
-            raise Cut(JobErrorInfo(kind="rank_frozen", message=message, rank=quiet.rank))
-        return left_s
-
-    def _check_progress(self) -> None:
-        """Cut once all ranks that still work have been without progress for too long."""
-        if self._stall_s is None:
-            return
-        quiet_s = min(m.quiet_s for m in self._members if m.report is None)
-        # A rank that returned is a sign of progress, too: the others may end on their own now.
-        if min(quiet_s, time.monotonic() - self._returned_at) >= self._stall_s:
-            message = f"no rank streamed, asked should_stop() or said alive() for {self._stall_s:g} s"
-            raise Cut(JobErrorInfo(kind="stalled", message=message))
 
     def _serve(self, timeout_s: float | None) -> None:
         """Wait for something that a rank or another thread did, and deal with it."""
@@ -380,8 +364,8 @@ class RankGroup:
 
     def on_message(self, member: Member, message: Message) -> None:
         match message:
-            case Done():
-                self._returned_at = time.monotonic()
+            case Done() if self._vigil is not None:
+                self._vigil.returned()
             case Failed():
                 self._endings.append(Ending(member.rank, failed=message))
             case StorePort(port):

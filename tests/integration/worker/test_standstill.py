@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 
 import orjson
+import psutil
 import pytest
+from helpers import wait_until
+from jobs import now_ms
 from workers import Site, Worker, worker
 
 from rankcast.tasks.state import JobState
@@ -24,6 +27,27 @@ def test_a_job_whose_rank_freezes_runs_again(site: Site, host: Worker):
     assert error is not None
     assert (error["kind"], error["rank"]) == ("rank_frozen", 1)
     assert orjson.loads(site.store.output(job_id) or b"null")["attempt"] == 2
+
+
+def test_a_worker_that_froze_with_its_ranks_blames_none_of_them(site: Site, host: Worker):
+    """Its host stood still for longer than `silence_s`, and less than a lease: the job goes on."""
+    job_id = site.submit("acme/endures")
+    site.wait_event(job_id, "count")
+    family = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
+    until = now_ms(site.redis) + 4000
+    for process in family:
+        process.suspend()
+    try:
+        wait_until(lambda: now_ms(site.redis) > until, "twice the time that a rank may be silent")
+    finally:
+        # The worker first: it looks at ranks that cannot have said anything yet.
+        for process in family:
+            process.resume()
+    last = site.store.record(job_id).last
+    wait_until(lambda: site.store.record(job_id).last.seq > last.seq + 100, "it goes on")
+    site.store.cancel(job_id)
+    record = site.wait_ended(job_id)
+    assert (record.state, record.attempt, record.losses) == (JobState.CANCELLED, 1, 0)
 
 
 def test_a_job_without_progress_fails_if_its_task_says_for_how_long(site: Site, host: Worker):
