@@ -15,6 +15,7 @@ test: $(VENV)/.test
 # because a module that was deleted would be installed out of it.
 check: $(VENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --no-deps --target build/check .
 	cd build/check && $(abspath $(BIN))/mypy -p rankcast --config-file ../../pyproject.toml
