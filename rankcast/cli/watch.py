@@ -95,7 +95,8 @@ class Plain:
         pass
 
     def end(self, state: str, output: Any, error: dict[str, Any]) -> None:
-        click.echo("\n".join(ending(state, output, error)))
+        head = [state] if state == "succeeded" else []
+        click.echo("\n".join([*head, *ending(state, output, error)]))
 
 
 class Bars:
@@ -111,16 +112,18 @@ class Bars:
             TimeElapsedColumn(),
             console=self._console,
         )
-        self._bar = self._progress.add_task("", total=None, state="queued", told="")
-        self._progress.start()
+        self._bar = self._progress.add_task("", total=None, state="", told="")
 
     def show(self, event: Event) -> None:
-        if event.kind == END:
-            return
-        if event.kind == STATE:
-            self._progress.update(
-                self._bar, state=clean(str(event.data.get("state"))), told=fields(_rest(event.data))
-            )
+        self._take(event)
+        # Not before there is something to show: where there is no such job, there is no bar.
+        self._progress.start()
+
+    def _take(self, event: Event) -> None:
+        if event.kind in (STATE, END):
+            # Its end has more to tell than fits beside a bar: that comes below it.
+            told_now = {"told": fields(_rest(event.data))} if event.kind == STATE else {}
+            self._progress.update(self._bar, state=clean(str(event.data.get("state"))), **told_now)
             return
         now = reading(event.data) if event.is_result else None
         if now is None:
@@ -159,7 +162,7 @@ def told(event: Event) -> str:
 def ending(state: str, output: Any, error: dict[str, Any]) -> list[str]:
     """How the job ended: its output, or why it has none."""
     if state == "succeeded":
-        return ["succeeded", pretty(output)]
+        return [pretty(output)]
     lines = [f"{clean(state)}: {clean(describe(error))}" if error else clean(state)]
     if error.get("traceback"):
         lines.append(clean(str(error["traceback"]).rstrip(), keeps_lines=True))

@@ -1,11 +1,15 @@
 """The commands that submit, watch and look, as processes, against a real web tier."""
 
+import contextlib
 import json
+import os
+import re
 import signal
+import subprocess
 
 import orjson
 import pytest
-from commands import Running, rankcast
+from commands import RANKCAST, Running, clean_env, rankcast
 from helpers import free_port
 from jobs import FAILURE, SUCCESS, TASK, append, running, starting, submit
 
@@ -88,6 +92,40 @@ def test_watch_prints_a_line_an_event_and_the_output_at_the_end(url, store, even
         "grid": {**image, "url": "data:image/png;base64,… (300 B)"},
         "labels": [1],
     }
+
+
+def on_a_terminal(*args: str) -> tuple[int, str]:
+    """Run a command with a terminal of 120 columns for stdout; exit code and what the screen was sent."""
+    terminal, stdout = os.openpty()
+    env = clean_env(TERM="xterm", COLUMNS="120")
+    with subprocess.Popen([*RANKCAST, *args], stdin=subprocess.DEVNULL, stdout=stdout, env=env) as command:
+        os.close(stdout)
+        sent = b""
+        # A terminal whose last writer is gone does not end, it fails.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(terminal, 65536):
+                sent += chunk
+        os.close(terminal)
+    return command.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent.decode())
+
+
+def test_on_a_terminal_a_bar_follows_the_progress(url, store, event_log):
+    """The bar shows the newest step and what stands beside it; everything else scrolls by above."""
+    claim = running(store)
+    append(event_log, claim, 2, '{"step":1,"total":4}', '"half way"', '{"step":4,"total":4,"loss":0.5}')
+    store.finish(claim, SUCCESS, 4)
+    code, screen = on_a_terminal("watch", claim.job_id, "--url", url)
+    assert code == 0, screen
+    last_bar = [line for line in re.split(r"[\r\n]+", screen) if "━" in line][-1]
+    assert re.match(r"succeeded ━+ 100% step 4/4 loss=0\.5 ", last_bar)
+    assert re.search(r"^half way$", screen.replace("\r", "\n"), re.MULTILINE)
+    assert '"done": true' in screen.rpartition("━")[2]
+
+
+def test_on_a_terminal_there_is_no_bar_for_a_job_that_is_not_there(url):
+    """Only the error."""
+    code, screen = on_a_terminal("watch", "nonsense", "--url", url)
+    assert (code, "━" in screen) == (2, False)
 
 
 def test_watch_fetches_an_output_that_is_too_large_for_an_event(url, store):
