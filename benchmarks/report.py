@@ -1,7 +1,8 @@
-"""The results as a table in the terminal, as JSON and as Markdown.  Pure but for printing."""
+"""The results as a table in the terminal, as JSON and as Markdown, and what machine they are from."""
 
 import os
 import platform
+import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.actor import ROOT
 from benchmarks.measure import Figure, Result
 
 HEADINGS = ("what", "who", "median", "min – max", "ours is", "must", "aim", "verdict")
@@ -79,7 +81,9 @@ def print_table(rows: Sequence[Sequence[Result]], console: Console) -> None:
 def as_markdown(rows: Sequence[Sequence[Result]], machine: dict[str, Any]) -> str:
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
     table = [HEADINGS, ("---",) * len(HEADINGS), *(line for results in rows for line in lines(results))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table) + f"\n\nMeasured on: {told}.\n"
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table) + f"\n\nMeasured on: {told}.\n"
+    # `/jobs/<id>/stream` would be taken for a tag.
+    return text.replace("<", "&lt;")
 
 
 def as_json(rows: Sequence[Sequence[Result]], machine: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +109,11 @@ def _row_as_json(results: Sequence[Result]) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, Any]:
     """What a reader needs to judge the figures; `load` is what others did when the run began."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return {
+        "commit": asked.stdout.strip() or "unknown",
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
