@@ -25,8 +25,11 @@ from rankcast.cli.web import address
 from rankcast.client import Client
 from rankcast.errors import RankcastError
 
-#: How long a child may take to end by itself: time for a running job, if stopping was asked for.
-STOP_S = 10.0
+#: What running jobs get to end when stopping was asked for; then the worker gives them back to
+#: their queue. RANKCAST_DRAIN_TIMEOUT_S says otherwise.
+DRAIN_S = 5.0
+#: How long each child may take to end by itself, beside that.
+STOP_S = 5.0
 STOP_AFTER_FAILURE_S = 3.0
 #: A web process that has not answered its first request by then never will.
 ANSWER_S = 120.0
@@ -75,7 +78,8 @@ class Deployment:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda number, _: self._children.happenings.put(Asked(number)))
         with ExitStack() as stack:
-            env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+            drain_s = _drain_s(os.environ)
+            env = {**os.environ, "RANKCAST_DRAIN_TIMEOUT_S": f"{drain_s:g}", "PYTHONUNBUFFERED": "1"}
             start_redis = self._prepare_redis(stack, env)
             # Behind Redis' folder, so that it runs first: nobody is left when the folder goes.
             stack.callback(self._children.kill_all)
@@ -89,9 +93,9 @@ class Deployment:
                     self._handle(self._children.next())
             except StopAsked:
                 click.echo(
-                    f"stopping: running jobs have {STOP_S:g} s to end; Ctrl-C again stops at once", err=True
+                    f"stopping: running jobs have {drain_s:g} s to end; Ctrl-C again stops at once", err=True
                 )
-                self._stop(STOP_S)
+                self._stop(STOP_S, drain_s=drain_s)
                 return 0
             except ChildEnded as error:
                 self._stop(STOP_AFTER_FAILURE_S)
@@ -181,16 +185,16 @@ class Deployment:
             case Asked():
                 raise StopAsked
 
-    def _stop(self, patience_s: float) -> None:
+    def _stop(self, patience_s: float, drain_s: float = 0.0) -> None:
         """End worker, web and Redis, in this order: what a job still says reaches its viewers.
 
         Asked a second time, or out of patience, it leaves the rest to `kill_all`.
         """
-        give_up = time.monotonic() + patience_s
         for child in reversed(self._children.alive[:]):
             if child.name == "web" and self._forgets_jobs:
                 self._cancel_queued()
             self._children.signal(child, signal.SIGTERM)
+            give_up = time.monotonic() + patience_s + (drain_s if child.name == "worker" else 0.0)
             while child in self._children.alive:
                 happening = self._children.next(timeout_s=max(0.0, give_up - time.monotonic()))
                 if happening is None or isinstance(happening, Asked):
@@ -209,6 +213,16 @@ class Deployment:
             while queued := client.jobs(state="queued"):
                 for record in queued:
                     client.job(record["job_id"]).cancel()
+
+
+def _drain_s(env: Mapping[str, str]) -> float:
+    text = env.get("RANKCAST_DRAIN_TIMEOUT_S")
+    if not text:
+        return DRAIN_S
+    with suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise Failure(f"RANKCAST_DRAIN_TIMEOUT_S: {text!r} is not a number of seconds")
 
 
 def up_line(url: str) -> str:

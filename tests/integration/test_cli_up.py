@@ -159,6 +159,17 @@ def test_what_is_still_queued_when_up_ends_is_cancelled():
         assert up.left == []
 
 
+def test_a_job_that_runs_too_long_when_up_ends_is_cancelled_too():
+    """Its worker gives it back in good order, and then nobody is left to take it: its viewers are told."""
+    with Up("--tasks", STEPS, RANKCAST_DRAIN_TIMEOUT_S="0.5") as up, Client(up.url) as client:
+        events = client.submit("examples/steps", prompt="x", steps=10_000).stream()
+        next(event for event in events if event.is_result)
+        up.process.send_signal(signal.SIGINT)
+        assert list(events)[-1].data["state"] == "cancelled"
+        assert up.wait() == 0
+        assert up.left == []
+
+
 def test_a_redis_that_lets_nobody_in_is_told_in_a_line(valkey_url: str, redis):
     """Not waited for: it will not change its mind."""
     redis.config_set("requirepass", "secret")
