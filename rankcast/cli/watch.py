@@ -121,9 +121,10 @@ class Bars:
 
     def _take(self, event: Event) -> None:
         if event.kind in (STATE, END):
+            self._progress.update(self._bar, state=clean(str(event.data.get("state"))))
             # Its end has more to tell than fits beside a bar: that comes below it.
-            told_now = {"told": fields(_rest(event.data))} if event.kind == STATE else {}
-            self._progress.update(self._bar, state=clean(str(event.data.get("state"))), **told_now)
+            if event.kind == STATE:
+                self._progress.update(self._bar, told=fields(_rest(event.data)))
             return
         now = reading(event.data) if event.is_result else None
         if now is None:
