@@ -10,6 +10,7 @@ import logging
 import re
 import signal
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -67,6 +68,10 @@ def _boot(conf: Any, options: dict[str, Any], **_: Any) -> None:
     except (ValueError, RankcastError) as error:
         # A string as exit code: printed to stderr, and the code is 1.
         sys.exit(f"rankcast worker: {error}")
+    except Exception:
+        # Celery logs what a receiver raises and goes on: a worker that looks ready and serves nothing.
+        traceback.print_exc()
+        sys.exit("rankcast worker: it could not start; the error above is not one that it expects")
     _runtimes[:] = [runtime]
     conf.worker_concurrency = len(runtime.slots)
     conf.task_queues = [queue(queue_of(task)) for task in runtime.tasks] + [runtime.own_queue]

@@ -187,3 +187,14 @@ def test_a_worker_that_could_never_run_a_job_says_why_and_ends(site: Site, tmp_p
         with worker(site.url, *specs, folder=tmp_path, env=env, options=options, is_ready=False) as host:
             assert words in refusal(host)
             host.wait_gone()
+
+
+def test_a_worker_that_meets_an_error_nobody_expects_ends_too(site: Site, tmp_path: Path):
+    """Here the forkserver's socket gets too long a name. Celery by itself would go on, and serve nothing."""
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    env = {"TMPDIR": str(deep)}
+    with worker(site.url, "steady.py", folder=tmp_path, env=env, is_ready=False) as host:
+        assert host.process.wait(60) == 1
+        assert "AF_UNIX path too long" in host.log
+        assert "rankcast worker: it could not start" in host.log
