@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench chaos
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
@@ -22,6 +22,12 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
+
+# Faults into a system under load; tests/chaos/README.md says how to read what it prints.
+chaos: SECONDS ?= 600
+chaos: SEED ?= $(shell date +%s)
+chaos: $(VENV)/.test
+	cd tests && $(abspath $(BIN))/python -m chaos.driver $(SECONDS) $(SEED)
 
 # A stamp a kind of install: the second run does nothing until what it depends on has changed.
 $(VENV)/.demo: EXTRAS := server,demo

@@ -66,11 +66,16 @@ def clean_env(**env: str) -> dict[str, str]:
 
 def marked(env: Mapping[str, str]) -> list[str]:
     """The living processes with that environment's mark, also those that lost their parent."""
+    return [told for process in marked_processes(env) if (told := _described(process))]
+
+
+def marked_processes(env: Mapping[str, str]) -> list[psutil.Process]:
+    """The same, to do something with; some may only wait to be reaped."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == env[MARK] and (told := _described(process)):
-                found.append(told)
+            if process.environ().get(MARK) == env[MARK]:
+                found.append(process)
     return found
 
 
