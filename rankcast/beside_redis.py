@@ -57,7 +57,11 @@ class BesideRedis:
     def record(self, job_id: str) -> dict[str, Any]:
         record = self._store.record(job_id)
         told = summary(record) | {"options": asdict(record.options), "state": str(record.state)}
-        return told | {"input": record.input, "metrics": record.metrics}
+        return told | {
+            "input": record.input,
+            "metrics": record.metrics,
+            "checkpoint": record.checkpoint,
+        }
 
     def outcome(self, job_id: str) -> Outcome | None:
         record = self._store.record(job_id)

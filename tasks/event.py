@@ -17,6 +17,8 @@ from typing import NamedTuple
 #: The kind of what a user's code streams; it has no `event:` line in SSE.
 RESULT = ""
 STATE = "state"
+#: A file that another attempt may begin from is on disk; what the newest tells is in the record.
+CHECKPOINT = "checkpoint"
 #: Exactly one a job, and the last.
 END = "end"
 #: Made on the reader's side: events that were asked for have been trimmed away.

@@ -111,6 +111,8 @@ class JobRecord:
     #: 0 is the next to be claimed; None unless queued.
     queue_position: int | None = None
     progress: Any = None
+    #: As the newest `checkpoint` event told it.
+    checkpoint: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -132,6 +134,11 @@ class Claim:
     waited_ms: int = 0
     #: Attempts before this one that failed in user code and were retried.
     retried: int = 0
+    #: What the job announced last: `path`, below the deployment's folder, `attempt`, and what the task
+    #: said of it.
+    checkpoint: dict[str, Any] | None = None
+    #: Name of the deployment, which its files are filed under.
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

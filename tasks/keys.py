@@ -39,6 +39,8 @@ JOBS = f"{PREFIX}jobs"
 #: HASH of the sweeps: `at`, ms of the newest; `run_id`, the server's then; `grace`, ms until which
 #: nothing is taken for having run out.
 SWEEPS = f"{PREFIX}sweeps"
+#: String, no TTL: a random name, by which jobs' files are told from those of other deployments.
+DEPLOYMENT = f"{PREFIX}deployment"
 #: HASH of task name to JSON of its TaskInfo. No TTL.
 TASKS = f"{PREFIX}tasks"
 #: ZSET of worker ids by last heartbeat, in ms.

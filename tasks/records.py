@@ -36,6 +36,7 @@ _FIELDS = (
     "end_id",
     "trimmed",
     "progress",
+    "checkpoint",
     "error",
     "metrics",
 )
@@ -131,6 +132,7 @@ def _record(job_id: str, row: dict[str, Any], queue_position: int | None) -> Job
         trimmed=event_id("trimmed"),
         queue_position=queue_position,
         progress=json("progress"),
+        checkpoint=json("checkpoint"),
         error=json("error"),
         metrics=json("metrics") or {},
     )

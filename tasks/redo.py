@@ -123,7 +123,7 @@ def _again(name: str, args: Args, reply: Any) -> Args | None:
             return [*args[:10], *(args[10:] or ("", "")), reply[5], reply[7]]
         case "claim":
             # This very claim: the job and the fence that it got, or nothing.
-            return [*args[:2], reply[1], *args[3:7], reply[2]]
+            return [*args[:2], reply[1], *args[3:8], reply[2]]
         case "start" | "finish" | "release" | "cancel":
             return args
     return None

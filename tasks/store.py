@@ -23,6 +23,7 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
     trimmed               newest event that was trimmed away
     bytes                 of the event log; open_bytes, open_events: since its newest mark
     progress              newest progress that an event carried, JSON
+    checkpoint            data of the newest `checkpoint` event: what the next attempt may begin from
     remade                1 of a job that a restart lost whole and the redo buffer made again, until a claim
     once                  name of the key that stands for its idempotency key, if it came with one
     output, error, metrics
@@ -44,7 +45,16 @@ from rankcast.tasks import keys
 from rankcast.tasks.connect import Scripts, at_the_edge
 from rankcast.tasks.errors import Behind, IdempotencyKeyReused, QueueFull, StaleAttempt, UnknownJob
 from rankcast.tasks.idempotency import IdempotencyKey, body_digest
-from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, JobRecord, Outcome, Renewal, new_job_id
+from rankcast.tasks.job import (
+    Claim,
+    JobErrorInfo,
+    JobOptions,
+    JobRecord,
+    Outcome,
+    Renewal,
+    new_job_id,
+    new_token,
+)
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.records import Page, read_page, read_records
 from rankcast.tasks.settings import Settings, host_name
@@ -164,10 +174,11 @@ class JobStore:
             self._lease_ms,
             b"," + orjson.dumps(detail)[1:-1],
             CLAIM_TOKEN_TTL_MS,
+            new_token(),
         )
         if reply[0] == b"NONE":
             return None
-        _, claimed_id, fence, attempt, options, job_input, retried = reply
+        _, claimed_id, fence, attempt, options, job_input, retried, checkpoint, deployment = reply
         return Claim(
             job_id=claimed_id.decode(),
             task=task,
@@ -180,6 +191,8 @@ class JobStore:
             # A fence is the time from submit to claim, unless an older fence was as large.
             waited_ms=int(fence),
             retried=int(retried),
+            checkpoint=orjson.loads(checkpoint) if checkpoint else None,
+            deployment=deployment.decode(),
         )
 
     def start(self, claim: Claim) -> bool:
@@ -299,6 +312,20 @@ class JobStore:
         """
         with at_the_edge():
             return read_page(self._redis, task, state, limit, cursor)
+
+    def deployment(self) -> str | None:
+        """The name that claims bring; None before the first of all."""
+        with at_the_edge():
+            found = cast("bytes | None", self._redis.get(keys.DEPLOYMENT))
+        return None if found is None else found.decode()
+
+    def kept(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that have a record still, in one round trip."""
+        with at_the_edge():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.exists(JobKeys(job_id).record)
+            return {job_id for job_id, found in zip(job_ids, pipe.execute(), strict=True) if found}
 
     def queued_count(self, task: str) -> int:
         """How many jobs of the task are queued."""

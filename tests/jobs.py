@@ -52,6 +52,17 @@ def append(log: EventLog, claim: Claim, first: int, *data: bytes | str) -> Appen
     return log.append(job_id=claim.job_id, fence=claim.fence, token=claim.token, first=first, events=events)
 
 
+def announce(log: EventLog, claim: Claim, first: int, checkpoint: dict[str, Any]) -> Appended:
+    """A checkpoint, as rank 0 tells of it."""
+    return log.append(
+        job_id=claim.job_id,
+        fence=claim.fence,
+        token=claim.token,
+        first=first,
+        events=[("checkpoint", json.dumps(checkpoint).encode())],
+    )
+
+
 def let_lease_run_out(client: redis.Redis, job_id: str) -> None:
     """As if its worker had not been heard for a whole lease."""
     assert client.zadd(keys.RUNNING, {job_id: 1}, xx=True, ch=True) == 1

@@ -50,6 +50,7 @@ def show(job_id: str) -> flask.Response:
     detail = {
         "workers": _workers(record.task),
         "input": record.input,
+        "checkpoint": record.checkpoint,
         "metrics": record.metrics,
         "attempts": attempts(record),
     }

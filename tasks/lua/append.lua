@@ -1,6 +1,7 @@
 -- Add a batch of events to a running job's log, and publish them in one message.
 -- ARGV: job_id, fence, token, seq of the first event, progress (JSON or ''), max_bytes, max_events,
---       mark_bytes, mark_events, then kind, data of each event.
+--       mark_bytes, mark_events, then kind, data of each event.  The data of a `checkpoint` event is the
+--       record's checkpoint from then on.
 -- Replies: OK, last seq, cancel asked for (0 or 1) | BEHIND, last seq | GONE | FENCED | FORGOTTEN.
 local HEAD, ENTRY_BYTES = 9, 32  -- arguments before the events; what an entry costs beside its data
 local id, fence, token, first, progress = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -20,7 +21,7 @@ local last = tonumber(job.last:match('-(%d+)$'))
 if first > last + 1 then return {'BEHIND', last} end
 
 local events, cancel, start = events_key(id), job.cancel and 1 or 0, last + 1
-local lines, added, seq = {job.last}, 0, last
+local lines, added, seq, checkpoint = {job.last}, 0, last, nil
 for i = HEAD + 1 + 2 * (start - first), #ARGV, 2 do
   local kind, data = ARGV[i], ARGV[i + 1]
   seq = seq + 1
@@ -30,6 +31,7 @@ for i = HEAD + 1 + 2 * (start - first), #ARGV, 2 do
   else
     redis.call('XADD', events, 'NOMKSTREAM', event_id, 'd', data, 'k', kind)
   end
+  if kind == 'checkpoint' then checkpoint = data end
   lines[#lines + 1] = live_line(event_id, kind, data)
   added = added + #data + ENTRY_BYTES
 end
@@ -57,5 +59,6 @@ while bytes > max_bytes or redis.call('XLEN', events) > max_events do
 end
 redis.call('HSET', record, 'last', last_id, 'bytes', bytes, 'open_bytes', open_bytes, 'open_events', open_events)
 if progress ~= '' then redis.call('HSET', record, 'progress', progress) end
+if checkpoint then redis.call('HSET', record, 'checkpoint', checkpoint) end
 redis.call('PUBLISH', live_channel(id), table.concat(lines, '\n'))
 return {'OK', seq, cancel}

@@ -1,24 +1,29 @@
 -- An attempt begins: the job named if it is queued and none is more urgent, else the head of the
 -- task's queue, else none.
 -- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
---       comma before it), token_ttl_ms; made again by the redo buffer also the fence it got: then it is
---       this claim of the job named, or none.
--- Replies: OK, job_id, fence, attempt, options, input, retries used up | NONE.
+--       comma before it), token_ttl_ms, a random name for the deployment if it has none; made again by
+--       the redo buffer also the fence it got: then it is this claim of the job named, or none.
+-- Replies: OK, job_id, fence, attempt, options, input, retries used up, checkpoint (JSON or ''), the
+--          deployment's name | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lease_ms, detail, token_ttl_ms, again = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local lease_ms, detail, token_ttl_ms, deployment, again = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score',
-                'retried', 'remade'}
+                'retried', 'remade', 'checkpoint'}
 
 local function priority_of(score) return math.floor(score / 1e13) end
+
+-- By the time of an answer a claim, the first of all or this one, has named the deployment.
+local function claimed(id, fence, attempt, job)
+  return {'OK', id, fence, attempt, job.options, job.input, tonumber(job.retried or 0), job.checkpoint or '',
+    redis.call('GET', DEPLOYMENT)}
+end
 
 local token_key = PREFIX .. 'claim:' .. token
 local held = redis.call('GET', token_key)
 if held then
   local job = fields_of(held, FIELDS)
-  if is_claimed(job) and job.token == token then
-    return {'OK', held, job.fence, job.attempt, job.options, job.input, tonumber(job.retried or 0)}
-  end
+  if is_claimed(job) and job.token == token then return claimed(held, job.fence, job.attempt, job) end
 end
 
 local id, job = named, {}
@@ -50,5 +55,6 @@ redis.call('HSET', record_key(id), 'state', 'starting', 'fence', fence, 'token',
 redis.call('HSETNX', record_key(id), 'claimed', digits(now))
 if job.remade then redis.call('HDEL', record_key(id), 'remade') end
 redis.call('SET', token_key, id, 'PX', token_ttl_ms)
+redis.call('SET', DEPLOYMENT, deployment, 'NX')
 write_event(id, job.last, fence .. '-1', 'state', '{"state":"starting","attempt":' .. attempt .. detail .. '}')
-return {'OK', id, fence, attempt, job.options, job.input, tonumber(job.retried or 0)}
+return claimed(id, fence, attempt, job)

@@ -6,7 +6,7 @@
 
 local PREFIX = 'rankcast:'
 local RUNNING, DEADLINES, ENDED, JOBS = PREFIX .. 'running', PREFIX .. 'deadlines', PREFIX .. 'ended', PREFIX .. 'jobs'
-local SWEEPS = PREFIX .. 'sweeps'
+local SWEEPS, DEPLOYMENT = PREFIX .. 'sweeps', PREFIX .. 'deployment'
 -- An event with more data than this is published as its id and kind; readers take it from the log.
 local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'

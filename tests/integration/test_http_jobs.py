@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import redis as redis_py
-from jobs import FAILURE, SUCCESS, TASK, append, running, starting, submit
+from jobs import FAILURE, SUCCESS, TASK, announce, append, running, starting, submit
 
 from rankcast.tasks import keys
 from rankcast.tasks.catalog import Catalog, SlotInfo, TaskInfo, WorkerInfo
@@ -432,10 +432,12 @@ def test_an_ended_job_says_so_everywhere(http: httpx.Client, store: JobStore, ev
     """Record, list and result agree."""
     claim = running(store)
     append(event_log, claim, 2, "1", "2")
+    announce(event_log, claim, 4, {"path": "a/1/c.pt", "attempt": 1, "step": 7})
     outcome = Outcome(state=JobState.SUCCEEDED, output=b"[1,2]", metrics={"run_s": 1.5})
-    store.finish(claim, outcome, 3)
+    store.finish(claim, outcome, 4)
     record = http.get(f"/jobs/{claim.job_id}").json()
     (listed,) = http.get("/jobs", params={"state": "succeeded"}).json()["jobs"]
     assert (record["state"], listed["state"]) == ("succeeded", "succeeded")
     assert record["metrics"] == {"run_s": 1.5}
+    assert record["checkpoint"] == {"path": "a/1/c.pt", "attempt": 1, "step": 7}
     assert record["ended_at"] >= record["started_at"]

@@ -181,6 +181,7 @@ def test_a_claim_tells_all_that_an_attempt_needs(store):
         input=text,
         options=options,
         waited_ms=claim.waited_ms,
+        deployment=claim.deployment,
     )
     record = store.record(created.job_id)
     assert (record.state, record.worker, record.attempt) == (JobState.STARTING, "w", 1)
@@ -403,7 +404,7 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, se
     expected = {
         *(key for each in of for key in (each.record, each.events)),
         *(of[1].marks, of[1].logs),
-        *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS, keys.SWEEPS),
+        *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS, keys.SWEEPS, keys.DEPLOYMENT),
         *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
         keys.IDEMPOTENCY(key.digest),
     }
