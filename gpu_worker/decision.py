@@ -9,7 +9,7 @@ from rankcast.tasks.state import JobState
 #: Came from outside, so another attempt may fare better: it is made, up to the limit of losses.
 LOSSES = frozenset({"group_lost", "rank_frozen"})
 #: Will most likely happen again: tried again only as often as the task's `retries` says.
-RETRIED = frozenset({"exception", "exited", "setup_failed", "oom_killed"})
+RETRIED = frozenset({"exception", "exited", "setup_failed", "oom_killed", "storage_full"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

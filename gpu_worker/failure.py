@@ -4,6 +4,7 @@ import re
 import traceback
 from pathlib import Path
 
+from rankcast.gpu_worker.checkpoints import FULL
 from rankcast.gpu_worker.messages import Failed
 from rankcast.tasks.errors import EventTooLarge, InvalidInput, NotEncodable, StaleAttempt
 
@@ -31,7 +32,7 @@ def told(error: BaseException, *, collectives: int | None = None, final_seq: int
     """The message for an error; nothing that the error's own methods do gets in its way."""
     message = _text(error)
     return Failed(
-        kind=next((kind for cls, kind in _KINDS if isinstance(error, cls)), "exception"),
+        kind=_kind(error),
         type=_name(type(error)),
         message=message,
         traceback=_trace(error),
@@ -40,6 +41,12 @@ def told(error: BaseException, *, collectives: int | None = None, final_seq: int
         collectives=None if isinstance(error, SystemExit) else collectives,
         final_seq=final_seq,
     )
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "storage_full"
+    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "exception")
 
 
 def _text(error: BaseException) -> str:

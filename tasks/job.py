@@ -147,8 +147,9 @@ class JobErrorInfo:
 
     `kind` is one of `exception` (user code raised), `exited` (a rank called exit), `group_lost` (a
     signal ended a rank), `oom_killed` (the kernel did, for memory), `rank_frozen` (one was not heard
-    any more), `stalled` (no sign of progress), `setup_failed`, `setup_timeout`, `run_timeout`,
-    `start_timeout`, `total_timeout`, `worker_lost`, `not_encodable`, `invalid_input`, `cancelled`.
+    any more), `stalled` (no sign of progress), `storage_full` (a disk was), `setup_failed`,
+    `setup_timeout`, `run_timeout`, `start_timeout`, `total_timeout`, `worker_lost`, `not_encodable`,
+    `invalid_input`, `cancelled`.
     """
 
     kind: str

@@ -33,7 +33,7 @@ def test_a_lost_group_costs_the_job_a_loss_and_no_retry(kind: str):
     assert decided(kind, retries_left=1) == decided(kind)
 
 
-@pytest.mark.parametrize("kind", ["exception", "exited", "setup_failed", "oom_killed"])
+@pytest.mark.parametrize("kind", ["exception", "exited", "setup_failed", "oom_killed", "storage_full"])
 def test_what_will_likely_happen_again_is_tried_again_only_if_the_task_says_so(kind: str):
     """And only so often."""
     assert decided(kind, retries_left=1) == GiveBack(reason="boom", is_retry=True, error=error(kind))
