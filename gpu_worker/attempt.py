@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from rankcast.gpu_worker.checkpoints import is_here
 from rankcast.gpu_worker.decision import LOSSES, GiveBack, decide
 from rankcast.gpu_worker.forkserver import TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
@@ -206,6 +207,8 @@ class Attempt:
                     token=claim.token,
                     attempt=claim.attempt,
                     input=claim.input.decode(),
+                    checkpoints=str(self._parts.settings.checkpoints(claim.deployment)),
+                    **self._beginning(),
                 ),
                 control=self._control,
                 timeout_s=self._task.timeout_s if asked_s is None else asked_s,
@@ -218,6 +221,20 @@ class Attempt:
             drop_broken_group(self._slot)
         self._final_seq = told.final_seq
         return self._decide(told.output, told.error)
+
+    def _beginning(self) -> dict[str, Any]:
+        """From which checkpoint the call goes on. Looked for once, so that all ranks get one answer."""
+        claim, told = self._claim, self._claim.checkpoint
+        if told is None:
+            return {}
+        if is_here(self._parts.settings.checkpoints(claim.deployment), claim.job_id, told):
+            return {"resumes_from": told}
+        notice = (
+            f"starts anew: the checkpoint of attempt {told['attempt']} is not on this host; "
+            "give all workers one --shared folder"
+        )
+        logger.warning("job %s: attempt %d %s", claim.job_id, claim.attempt, notice)
+        return {"notice": notice}
 
     def _decide(self, output: bytes | None, error: JobErrorInfo | None) -> Outcome | GiveBack:
         if self._is_leaving and error is not None:

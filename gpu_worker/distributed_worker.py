@@ -9,12 +9,17 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import shutil
 import sys
+import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from rankcast.gpu_worker import checkpoints
 from rankcast.gpu_worker.activity import Activity
 from rankcast.gpu_worker.leftovers import LeftOvers
 
@@ -36,18 +41,37 @@ class Services(Protocol):
     def vote(self, flag: bool) -> bool:
         """Whether any rank says True; every rank must ask."""
 
+    def checkpoint_dir(self) -> Path:
+        """The folder of the running attempt; it is there."""
+
+    def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
+        """Write and announce."""
+
     def use_device(self) -> None:
         """Make the rank's device that of the calling thread."""
 
 
 class Alone:
-    """The Services of a worker that no rank holds, as in a test: events go nowhere, votes are one's own."""
+    """The Services of a worker that no rank holds, as in a test: what it streams or saves goes nowhere,
+    votes are one's own."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
 
     def cast(self, result: Any, image_format: str) -> None:
         pass
 
     def vote(self, flag: bool) -> bool:
         return flag
+
+    def checkpoint_dir(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="rankcast-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+    def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
+        return value if isinstance(value, Path) else self.checkpoint_dir() / name
 
     def use_device(self) -> None:
         pass
@@ -72,6 +96,9 @@ class DistributedWorker:
         #: The job that runs, and which try at it this is, from 1. None and 0 between jobs.
         self.job_id: str | None = None
         self.attempt = 0
+        #: The checkpoint to go on from: what attempts before this one announced last, the same on all
+        #: ranks. None if there is none, or this host does not reach it.
+        self.last_checkpoint: Path | None = None
         self.running = False
         self._services: Services = Alone()
         self._call = 0
@@ -125,6 +152,42 @@ class DistributedWorker:
     def add_streaming_error(self, error: BaseException) -> None:
         """Cast `{"error": message}`. The job goes on; raise to end it."""
         self.add_streaming_result({"error": str(error)})
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """This attempt's own folder, the same on all ranks. RuntimeError while no job runs.
+
+        Write nowhere else: an attempt that is cut off from Redis may still be writing when the next
+        one has begun.
+        """
+        if not self._is_in_call and not isinstance(self._services, Alone):
+            raise RuntimeError("there is no checkpoint_dir while no job runs")
+        return self._services.checkpoint_dir()
+
+    def save_checkpoint(self, value: Any, name: str = "checkpoint.pt", **about: Any) -> Path | None:
+        """Save what another attempt may go on from; viewers are told `about` it, say `step=300`.
+
+        bytes are written as they are; a Path in `checkpoint_dir`, file or folder, names what you wrote
+        there yourself, and must be a new one each time; anything else goes through `torch.save`. Returns
+        the file's path once it is on disk and Redis has it as the job's last checkpoint: while Redis
+        is away, it waits. Two are kept, the last and the one before. Rank 0 saves; on others this does
+        nothing and returns None.
+
+        ValueError for a `name`, a path or `about` that cannot be meant; OSError when the disk does not
+        take it (left uncaught, a full one ends the job as `storage_full`): the earlier checkpoint
+        stays. StaleAttempt when the job went to another worker. RuntimeError while no job runs, or from
+        a task or a thread whose own job is over.
+        """
+        checkpoints.check(name, about)
+        self._activity.touch()
+        if self.rank != 0:
+            return None
+        if not self._belongs_to_call():
+            raise RuntimeError("the job that this task belongs to is over")
+        if not self._is_in_call and not isinstance(self._services, Alone):
+            raise RuntimeError("there is nothing to save while no job runs")
+        with self._activity.held():
+            return self._services.save_checkpoint(value, name, about)
 
     @property
     def cancelled(self) -> bool:
@@ -202,8 +265,8 @@ class DistributedWorker:
         self._services = services
         self.device = device
 
-    def _begin(self, job_id: str, attempt: int) -> None:
-        self.job_id, self.attempt = job_id, attempt
+    def _begin(self, job_id: str, attempt: int, last_checkpoint: Path | None = None) -> None:
+        self.job_id, self.attempt, self.last_checkpoint = job_id, attempt, last_checkpoint
         self._left_overs.begin()
         self._call += 1
         self._cancelled.clear()
@@ -216,7 +279,7 @@ class DistributedWorker:
         self._call += 1
         self._left_overs.end()
         self._is_in_call = False
-        self.job_id, self.attempt = None, 0
+        self.job_id, self.attempt, self.last_checkpoint = None, 0, None
         _CALL.set(None)
 
     def _belongs_to_call(self) -> bool:

@@ -66,13 +66,20 @@ class Rendezvous(Message):
 
 @dataclass(frozen=True, slots=True)
 class Call(Message):
-    """Run the task once. `input` is JSON text; the rest is what rank 0's publisher must show."""
+    """Run the task once. `input` is JSON text; fence and token are what rank 0's publisher must show.
+
+    `checkpoints` is the deployment's folder for them. `resumes_from` is the data of the job's
+    newest `checkpoint` event, where there is one and its file is here; `notice` says why there is not.
+    """
 
     job_id: str
     fence: int
     token: str
     attempt: int
     input: str
+    checkpoints: str
+    resumes_from: dict[str, Any] | None = None
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.payload import encode
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
-from rankcast.tasks.event import RESULT, STATE
+from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
 from rankcast.tasks.state import JobState
 
@@ -93,15 +93,20 @@ class Publisher:
         self._kept_bytes = 0
 
     def begin(self, call: Call) -> None:
-        """Publish for this call from now on, and tell that it runs."""
-        running = encode({"state": JobState.RUNNING.value, "attempt": call.attempt})
+        """Publish for this call from now on, and tell that it runs, and from where."""
+        told: dict[str, Any] = {"state": JobState.RUNNING.value, "attempt": call.attempt}
+        if call.resumes_from is not None:
+            told["resumes_from"] = call.resumes_from
+        if call.notice is not None:
+            told["message"] = call.notice
         with self._work:
             self._forget()
             self._call = call
-        self.put(running, kind=STATE)
+        self.put(encode(told), kind=STATE)
 
-    def put(self, data: bytes, progress: bytes | None = None, *, kind: str = RESULT) -> None:
-        """Give the event the next number and send it soon; blocks while the buffer is full.
+    def put(self, data: bytes, progress: bytes | None = None, *, kind: str = RESULT) -> int:
+        """Give the event the next number, which is returned, and send it soon; blocks while the buffer
+        is full.
 
         StaleAttempt once the job belongs to somebody else.
         """
@@ -117,6 +122,21 @@ class Publisher:
             if progress is not None:
                 self._progress = progress
             self._work.notify()
+            return self._acked + len(self._waiting)
+
+    def announce(self, path: str, about: Mapping[str, Any]) -> None:
+        """Put the event of a checkpoint, and wait until the log has it. StaleAttempt as for `put`."""
+        with self._work:
+            call = self._call
+        if call is None:
+            raise RuntimeError("no job runs")
+        number = self.put(encode({"path": path, "attempt": call.attempt, **about}), kind=CHECKPOINT)
+        with self._work:
+            self._taken.wait_for(lambda: self._acked >= number or self._lost or self._call is not call)
+            if self._lost is not None:
+                raise _as_told(self._lost)
+            if self._call is not call:
+                raise RuntimeError("the job of this checkpoint is over")
 
     def flush(self) -> int:
         """Wait until the log has every event; the number of the last. StaleAttempt as for `put`."""

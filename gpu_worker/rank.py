@@ -11,13 +11,17 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 import torch.distributed as dist
 
 from rankcast.gpu_worker import failure, output, seeds
+from rankcast.gpu_worker.checkpoints import AttemptFolder
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
 from rankcast.gpu_worker.load import NotLoadable, TaskClass, is_imported, load
 from rankcast.gpu_worker.messages import (
@@ -47,6 +51,8 @@ SWITCH_INTERVAL_S = 0.0005
 PEER_TIMEOUT = timedelta(days=1)
 #: For the GPU to finish what a failed call has left on it.
 DEVICE_TIMEOUT_S = 2.0
+#: What a task may say of a checkpoint: it stands in the record, and in every claim.
+MAX_ABOUT_BYTES = 4096
 
 
 def main(fds: tuple[int, ...]) -> int:
@@ -79,6 +85,7 @@ class Rank:
         self._worker: DistributedWorker | None = None
         self._votes: dist.ProcessGroup | None = None
         self._publisher: Publisher | None = None
+        self._folder: AttemptFolder | None = None
         self._device = torch.device("cpu") if start.device is None else torch.device("cuda", start.device)
 
     def live(self) -> int:
@@ -158,7 +165,9 @@ class Rank:
         """Run one call and tell its end; every print of it is on its way before that."""
         worker, publisher = self._worker, self._publisher
         assert worker is not None
-        worker._begin(call.job_id, call.attempt)
+        root, told = Path(call.checkpoints), call.resumes_from
+        self._folder = AttemptFolder(root, call.job_id, call.fence, dump=torch.save, announce=self._announce)
+        worker._begin(call.job_id, call.attempt, None if told is None else root / told["path"])
         # A cancel may have overtaken its call, which waited in the inbox.
         worker._cancel(self._cancelled_job)
         self._is_calling.set()
@@ -223,6 +232,20 @@ class Rank:
     def cast(self, result: Any, image_format: str) -> None:
         assert self._publisher is not None
         self._publisher.put(encode(result, image_format), progress_of(result))
+
+    def checkpoint_dir(self) -> Path:
+        assert self._folder is not None
+        return self._folder.made()
+
+    def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
+        assert self._folder is not None
+        # As JSON before anything is written: what cannot be told is refused first.
+        told = orjson.loads(encode(about, max_bytes=MAX_ABOUT_BYTES))
+        return self._folder.save(value, name, told)
+
+    def _announce(self, path: str, about: Mapping[str, Any]) -> None:
+        assert self._publisher is not None
+        self._publisher.announce(path, about)
 
     def vote(self, flag: bool) -> bool:
         if self._votes is None:

@@ -1,8 +1,10 @@
 """What one worker process is told at its start, by `rankcast worker` or by the environment alone."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from rankcast.tasks.settings import Settings, host_name
@@ -30,6 +32,10 @@ class WorkerSettings:
     drain_timeout_s: float | None = None
     #: Development: several ranks on one GPU, over gloo.
     is_sharing_gpus: bool = False
+    #: Where checkpoints go if all hosts of the deployment see it; None: this user's own place here.
+    shared: Path | None = None
+    #: That place.
+    cache: Path = field(default_factory=lambda: _cache(os.environ))
     host: str = field(default_factory=host_name)
     deployment: Settings = field(default_factory=Settings)
 
@@ -48,9 +54,24 @@ class WorkerSettings:
             idle_ttl_s=_seconds(env, "RANKCAST_IDLE_TTL_S", 600.0),
             drain_timeout_s=_seconds(env, "RANKCAST_DRAIN_TIMEOUT_S", None),
             is_sharing_gpus=env.get("RANKCAST_SHARE_GPU") == "1",
+            shared=Path(env["RANKCAST_SHARED"]).absolute() if env.get("RANKCAST_SHARED") else None,
+            cache=_cache(env),
             host=host_name(env),
             deployment=Settings.from_env(env),
         )
+
+    def checkpoints(self, deployment: str) -> Path:
+        """The folder for the checkpoints of a deployment."""
+        return (self.shared or self.cache) / "checkpoints" / deployment
+
+
+def _cache(env: Mapping[str, str]) -> Path:
+    """`$XDG_CACHE_HOME/rankcast`, as the XDG base directory specification has it."""
+    if cache := env.get("XDG_CACHE_HOME"):
+        return Path(cache) / "rankcast"
+    if home := env.get("HOME"):
+        return Path(home) / ".cache" / "rankcast"
+    return Path(tempfile.gettempdir()) / f"rankcast-{os.getuid()}"
 
 
 def _gpus(text: str) -> tuple[int, ...] | None:

@@ -33,6 +33,7 @@ FORKABLE = (
     "leaves_children",
     "leaves_threads",
     "returns_much",
+    "saves",
 )
 
 
@@ -48,6 +49,7 @@ class Held:
     store: JobStore
     event_log: EventLog
     lines: list[tuple[int, str, str]]
+    checkpoints: Path
     #: Of the newest job.
     claim: Claim | None = None
 
@@ -62,7 +64,7 @@ class Held:
         assert claim is not None
         self.claim = claim
         self.store.start(claim)
-        call = Call(job_id, claim.fence, claim.token, claim.attempt, text)
+        call = Call(job_id, claim.fence, claim.token, claim.attempt, text, str(self.checkpoints))
         with control or Control() as heeded:
             return self.group.run(call, control=heeded, **(limits or {}))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def described(forkserver: ForkServer) -> Callable[[str], TaskDescription]:
 
 @pytest.fixture
 def hold(
-    request: pytest.FixtureRequest, store: JobStore, event_log: EventLog, settings: Settings
+    request: pytest.FixtureRequest, store: JobStore, event_log: EventLog, settings: Settings, tmp_path: Path
 ) -> Iterator[Hold]:
     """`hold("t/echo")` starts a group of that task, of the module's forkserver unless told otherwise;
     it is killed at the end of the test."""
@@ -48,6 +49,6 @@ def hold(
                 **options,
             )
             groups.callback(group.kill)
-            return Held(group, store, event_log, lines)
+            return Held(group, store, event_log, lines, tmp_path)
 
         yield hold

@@ -3,8 +3,10 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
+from helpers import wait_until
 from jobs import SUCCESS, Memory, forget, let_lease_run_out, running
 from lossy import LossyRedis
 
@@ -49,7 +51,7 @@ def log_through(away, settings) -> Iterator[EventLog]:
 
 
 def call_of(claim: Claim) -> Call:
-    return Call(claim.job_id, claim.fence, claim.token, claim.attempt, "{}")
+    return Call(claim.job_id, claim.fence, claim.token, claim.attempt, "{}", "/nowhere")
 
 
 def put_numbers(publisher: Publisher, numbers: range) -> None:
@@ -71,6 +73,107 @@ def test_a_call_begins_with_its_state(make, store, event_log):
     assert publisher.flush() == 2
     last = event_log.read(claim.job_id, START)[-1]
     assert (last.id.seq, last.kind, json.loads(last.data)) == (2, "state", {"state": "running", "attempt": 1})
+
+
+def test_a_call_that_goes_on_or_starts_anew_says_so(make, store, event_log):
+    """Viewers see from where, or why not."""
+    told = {"path": "j/1/save-1/c.pt", "attempt": 1, "step": 300}
+    for more, shown in (
+        ({"resumes_from": told}, {"resumes_from": told}),
+        ({"notice": "starts anew: x"}, {"message": "starts anew: x"}),
+    ):
+        claim = running(store)
+        publisher = make()
+        publisher.begin(replace(call_of(claim), **more))
+        publisher.flush()
+        last = event_log.read(claim.job_id, START)[-1]
+        assert json.loads(last.data) == {"state": "running", "attempt": 1, **shown}
+
+
+def test_a_checkpoint_is_announced_when_the_log_has_it(make, store, event_log):
+    """In order with the events before it."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    put_numbers(publisher, range(500))
+    publisher.announce("j/1/c.pt", {"step": 5})
+    told = {"path": "j/1/c.pt", "attempt": 1, "step": 5}
+    last = event_log.read(claim.job_id, START, 100_000)[-1]
+    assert (last.id.seq, last.kind, json.loads(last.data)) == (503, "checkpoint", told)
+    assert store.record(claim.job_id).checkpoint == told
+
+
+def test_an_announcement_waits_while_redis_is_away(make, store, event_log, away, log_through):
+    """What `save_checkpoint` returned has been announced."""
+    claim = running(store)
+    publisher = make(log_through)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    away.cut()
+    saver = threading.Thread(target=publisher.announce, args=["j/1/c.pt", {}])
+    saver.start()
+    put_numbers(publisher, range(100))
+    assert saver.is_alive()
+    assert store.record(claim.job_id).checkpoint is None
+    away.mend()
+    saver.join()
+    assert store.record(claim.job_id).checkpoint == {"path": "j/1/c.pt", "attempt": 1}
+    publisher.flush()
+    assert results(event_log, claim) == list(range(100))
+
+
+def test_an_announcement_that_redis_forgot_in_a_restart_is_made_again(make, redis, store):
+    """It is an event like the others; the record gets it back with them."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    publisher.announce("j/1/a.pt", {})
+    before = Memory(redis)
+    publisher.announce("j/1/b.pt", {})
+    put_numbers(publisher, range(3))
+    publisher.flush()
+    before.come_back()
+    assert store.record(claim.job_id).checkpoint["path"] == "j/1/a.pt"
+    publisher.put(b"3")
+    publisher.flush()
+    assert store.record(claim.job_id).checkpoint["path"] == "j/1/b.pt"
+
+
+def test_an_attempt_that_was_taken_over_announces_nothing(make, redis, store, sweep):
+    """Its file may be whole; nobody begins from it."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    publisher.announce("j/1/a.pt", {})
+    let_lease_run_out(redis, claim.job_id)
+    sweep.run_once()
+    with pytest.raises(StaleAttempt):
+        publisher.announce("j/1/b.pt", {})
+    assert store.record(claim.job_id).checkpoint["path"] == "j/1/a.pt"
+
+
+def test_an_announcement_ends_with_its_job(make, store, away, log_through):
+    """Whoever waits for it must not wait for the next job's events."""
+    publisher = make(log_through)
+    publisher.begin(call_of(running(store)))
+    publisher.flush()
+    away.cut()
+    raised: list[BaseException] = []
+
+    def save() -> None:
+        try:
+            publisher.announce("j/1/a.pt", {})
+        except RuntimeError as error:
+            raised.append(error)
+
+    saver = threading.Thread(target=save)
+    saver.start()
+    wait_until(lambda: publisher._waiting, "the announcement waits")
+    publisher.end()
+    saver.join()
+    assert "is over" in str(raised)
+    with pytest.raises(RuntimeError, match="no job runs"):
+        publisher.announce("j/1/a.pt", {})
 
 
 def test_a_burst_arrives_whole_and_in_order(make, store, event_log):

@@ -1,7 +1,9 @@
 """The class that users derive from does what it says, with or without a rank around it."""
 
 import asyncio
+import gc
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.cast_: list[tuple[Any, str]] = []
+        self.saved: list[tuple[Any, str, dict[str, Any]]] = []
         self.threads: set[str] = set()
         self.peers_vote = False
 
@@ -22,6 +25,13 @@ class Recorder:
 
     def vote(self, flag: bool) -> bool:
         return flag or self.peers_vote
+
+    def checkpoint_dir(self) -> Path:
+        return Path("/shared/job/7")
+
+    def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
+        self.saved.append((value, name, about))
+        return self.checkpoint_dir() / name
 
     def use_device(self) -> None:
         self.threads.add(threading.current_thread().name)
@@ -154,6 +164,68 @@ def test_the_job_is_known_while_it_runs():
     assert not worker.cancelled
     services.peers_vote = True
     assert worker.should_stop()
+
+
+def test_rank_zero_saves():
+    """Under the name and with the words that it was given; the others do nothing."""
+    first, second = Steps(), Steps()
+    services = [in_a_rank(worker, rank) for rank, worker in enumerate((first, second))]
+    for worker in (first, second):
+        worker._begin("job", 1)
+        assert worker.checkpoint_dir == Path("/shared/job/7")
+    assert first.save_checkpoint([1], step=3) == Path("/shared/job/7/checkpoint.pt")
+    assert second.save_checkpoint([1], step=3) is None
+    first.save_checkpoint(b"", "ema.pt")
+    assert services[0].saved == [([1], "checkpoint.pt", {"step": 3}), (b"", "ema.pt", {})]
+    assert services[1].saved == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_checkpoint_that_cannot_be_meant_is_refused_on_every_rank(rank):
+    """So that none of them waits for another that has raised."""
+    worker = Steps()
+    services = in_a_rank(worker, rank)
+    worker._begin("job", 1)
+    with pytest.raises(ValueError, match="cannot be a checkpoint's name"):
+        worker.save_checkpoint(b"", "../c.pt")
+    with pytest.raises(ValueError, match="attempt: what is said"):
+        worker.save_checkpoint(b"", attempt=3)
+    assert services.saved == []
+
+
+def test_there_is_nothing_to_save_while_no_job_runs():
+    """Nor a folder: it is the attempt's."""
+    worker = Steps()
+    in_a_rank(worker)
+    with pytest.raises(RuntimeError, match="no job runs"):
+        worker.save_checkpoint(b"")
+    with pytest.raises(RuntimeError, match="no job runs"):
+        _ = worker.checkpoint_dir
+
+
+def test_the_last_checkpoint_is_of_the_job_that_runs():
+    """A group stays warm, and the next job is another one."""
+    worker = Steps()
+    in_a_rank(worker)
+    assert worker.last_checkpoint is None
+    worker._begin("job", 2, Path("/shared/job/3/c.pt"))
+    assert worker.last_checkpoint == Path("/shared/job/3/c.pt")
+    worker._end()
+    assert worker.last_checkpoint is None
+    worker._begin("next", 1)
+    assert worker.last_checkpoint is None
+
+
+def test_saving_can_be_tried_without_any_rank():
+    """In a folder that goes with the worker; what is saved goes nowhere."""
+    worker = Steps()
+    folder = worker.checkpoint_dir
+    assert worker.save_checkpoint([1], step=1) == folder / "checkpoint.pt"
+    (folder / "mine").write_bytes(b"")
+    assert worker.save_checkpoint(folder / "mine") == folder / "mine"
+    del worker
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_async_methods_run_on_the_loop_of_the_worker():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rankcast.gpu_worker.messages import Call, Cancel, Done, Failed, Message, Ready, Shutdown, decode, encode
 from rankcast.gpu_worker.pipe import BlockingEnd, NonBlockingEnd, frame
 
-CALL = Call("job", 7, "token", 1, '{"prompt":"ü\\n"}')
+CALL = Call("job", 7, "token", 1, '{"prompt":"ü\\n"}', "/shared")
 
 
 def test_every_message_comes_back_as_it_was():
@@ -60,7 +60,7 @@ def test_a_frame_that_comes_in_pieces_is_one_message():
 def test_the_parent_is_never_blocked_by_a_rank_that_does_not_read():
     """It keeps what the socket does not take, and sends it when it can."""
     ours, theirs = socket.socketpair()
-    large = Call("job", 7, "token", 1, "x" * 5_000_000)
+    large = Call("job", 7, "token", 1, "x" * 5_000_000, "/shared")
     end, rank = NonBlockingEnd(ours), BlockingEnd(theirs)
     end.send(frame(large))
     end.send(frame(Cancel("job")))

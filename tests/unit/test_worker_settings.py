@@ -1,6 +1,8 @@
 """What a worker reads from its environment, and how it refuses what cannot be meant."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,7 @@ def test_the_environment_says_it_all():
             "RANKCAST_DRAIN_TIMEOUT_S": "30",
             "RANKCAST_SHARE_GPU": "1",
             "RANKCAST_HOST": "gpu-7",
+            "RANKCAST_SHARED": "/mnt/all",
             "RANKCAST_REDIS_URL": "redis://r:1/0",
         }
     )
@@ -33,6 +36,7 @@ def test_the_environment_says_it_all():
     assert settings.warm == ("acme/a", "acme/b")
     assert settings.is_sharing_gpus
     assert settings.host == "gpu-7"
+    assert settings.checkpoints("d1") == Path("/mnt/all/checkpoints/d1")
     assert settings.deployment.broker_url == "redis://r:1/0"
 
 
@@ -40,6 +44,20 @@ def test_no_gpu_list_means_all_and_none_means_the_cpu():
     """The two must not be mixed up: one uses every GPU, the other none."""
     assert WorkerSettings.from_env(TASKS).gpus is None
     assert WorkerSettings.from_env({**TASKS, "RANKCAST_GPUS": "none"}).gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("env", "folder"),
+    [
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/rankcast"),
+        ({"HOME": "/h"}, "/h/.cache/rankcast"),
+        ({}, f"{tempfile.gettempdir()}/rankcast-{os.getuid()}"),
+        ({"HOME": "/h", "RANKCAST_SHARED": "here"}, f"{os.getcwd()}/here"),
+    ],
+)
+def test_checkpoints_lie_in_the_users_cache_unless_there_is_a_shared_folder(env, folder):
+    """Deployments are kept apart in either."""
+    assert WorkerSettings.from_env({**TASKS, **env}).checkpoints("d1") == Path(folder, "checkpoints", "d1")
 
 
 @pytest.mark.parametrize(
