@@ -18,6 +18,7 @@ from importlib.metadata import version
 from celery import Celery
 
 from rankcast.gpu_worker.attempt import Parts, Ran, run_attempt
+from rankcast.gpu_worker.checkpoints import refuse_unwritable, remove_forgotten
 from rankcast.gpu_worker.control import ControlChannel
 from rankcast.gpu_worker.forkserver import ForkServer, TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
@@ -41,6 +42,8 @@ from rankcast.tasks.takeover import Takeover
 HEARTBEAT_EVERY_S = 1.0
 #: How late an idle group may be closed, at most.
 IDLE_LOOK_S = 5.0
+#: How often to look for checkpoints of jobs that are forgotten.
+CHECKPOINTS_LOOK_S = 600.0
 #: Another worker on this host may have died.
 NEIGHBOURS_LOOK_S = 1.0
 
@@ -51,6 +54,8 @@ class Runtime:
     """One worker. ValueError or RankcastError, in one line, for what it could never run."""
 
     def __init__(self, settings: WorkerSettings, app: Celery) -> None:
+        if settings.shared is not None:
+            refuse_unwritable(settings.shared)
         self.settings = settings
         self.worker_id = own_id(settings.host)
         self.own_queue = own_queue(self.worker_id)
@@ -81,6 +86,7 @@ class Runtime:
             self._redis, settings.deployment, has_died=lambda worker: has_died(worker, settings.host)
         )
         self._neighbours = Ticker("neighbours", NEIGHBOURS_LOOK_S, self._take_over)
+        self._checkpoints = Ticker("checkpoints", CHECKPOINTS_LOOK_S, self._remove_forgotten)
         self._sweep = SweepThread(Sweep(self._redis, settings.deployment))
 
     def _lay_out(self) -> Sequence[tuple[int, ...]]:
@@ -115,8 +121,8 @@ class Runtime:
         self._channel.start()
         for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
             part.start()
-        self._idle.start()
-        self._neighbours.start()
+        for ticker in (self._idle, self._neighbours, self._checkpoints):
+            ticker.start()
         self._sweep.start()
         threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
         if self.settings.drain_timeout_s is not None:
@@ -173,7 +179,14 @@ class Runtime:
     def close(self) -> None:
         """Leave in good order: every group has run its `teardown`."""
         self.drain()
-        for ticker in (self._wake_ups, self._idle, self._neighbours, self._heartbeat, self._sweep):
+        for ticker in (
+            self._wake_ups,
+            self._idle,
+            self._neighbours,
+            self._checkpoints,
+            self._heartbeat,
+            self._sweep,
+        ):
             ticker.stop()
         self._close_groups()
         self._parts.logs.stop()
@@ -235,6 +248,12 @@ class Runtime:
     def _take_over(self) -> None:
         for job_id in self._takeover.run_once():
             logger.warning("job %s: taken from a worker that died on this host", job_id)
+
+    def _remove_forgotten(self) -> None:
+        store = self._parts.store
+        if (deployment := store.deployment()) is not None:
+            for job_id in remove_forgotten(self.settings.checkpoints(deployment), store.kept):
+                logger.info("job %s: checkpoints removed, the job is forgotten", job_id)
 
     def _load_ahead(self) -> None:
         for name in self.settings.warm:

@@ -108,6 +108,8 @@ class Deployment:
             return lambda: url
         env.pop("RANKCAST_BROKER_URL", None)
         folder, descriptors = stack.enter_context(data_folder(self._plan.data))
+        # Checkpoints stay as long as the jobs that they are of.
+        env.setdefault("RANKCAST_SHARED", str(folder))
         return lambda: self._start_redis(folder, descriptors, env)
 
     def _start_redis(self, folder: Path, descriptors: Sequence[int], env: Mapping[str, str]) -> str:

@@ -39,6 +39,7 @@ class WorkerOptions:
     slots: int | None = None
     warm: Sequence[str] = ()
     host_name: str | None = None
+    shared: str | None = None
 
 
 def worker_command(host_name: str | None = None) -> list[str]:
@@ -83,6 +84,7 @@ def worker_env(options: WorkerOptions, env: Mapping[str, str], folder: str) -> d
         "RANKCAST_SLOTS": options.slots,
         "RANKCAST_WARM": ",".join(options.warm) or None,
         "RANKCAST_HOST": options.host_name,
+        "RANKCAST_SHARED": options.shared,
     }
     told = {**env, **{name: str(value) for name, value in said.items() if value is not None}}
     if any(not is_file(task) for task in options.tasks):

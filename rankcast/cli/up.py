@@ -30,7 +30,7 @@ from rankcast.cli.worker import slot_options
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep jobs and results here; without it they go when this ends.",
+    help="Keep jobs, results and checkpoints here; without it they go when this ends.",
 )
 @redis_option("Use this Redis instead of one of its own.")
 def up(

@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def slot_options(command: F) -> F:
-    """What both `worker` and `up` can be told about devices and slots."""
+    """What both `worker` and `up` can be told about devices, slots and files."""
     for option in (
         click.option("--warm", multiple=True, metavar="TASK", help="Load this task before its first job."),
         click.option("--slots", type=click.IntRange(1), help="On the CPU: how many jobs run at a time."),
@@ -21,6 +21,14 @@ def slot_options(command: F) -> F:
             "--slot-gpus", type=click.IntRange(1), help="GPUs of one slot; default: the largest task's."
         ),
         click.option("--gpus", metavar="0-3", help="GPUs to use; default: all visible; none: the CPU."),
+        click.option(
+            "--shared",
+            type=click.Path(file_okay=False, resolve_path=True),
+            envvar="RANKCAST_SHARED",
+            metavar="DIR",
+            help="A folder that all hosts see, for checkpoints: then any of them goes on where another "
+            "was lost. [env: RANKCAST_SHARED]",
+        ),
     ):
         command = option(command)
     return command

@@ -130,6 +130,21 @@ def test_a_gpu_worker_has_its_devices_shared_memory_and_time_to_drain():
     assert "deploy" not in cpu
 
 
+def test_workers_share_a_folder_that_they_may_write_in():
+    """A volume takes the owner that its place has in the image."""
+    user = re.search(r"^USER (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    made = re.search(r"install -d -o (\S+) -g \S+ (\S+)", (ROOT / "Dockerfile").read_text())
+    assert user is not None
+    assert made is not None
+    assert made[1] == user[1]
+    for name in ("gpu_worker", "cpu_worker"):
+        volumes = dict(expanded(each).split(":")[:2] for each in SERVICES[name]["volumes"])
+        assert volumes["shared"] == made[2]
+        command = SERVICES[name]["command"]
+        assert command[command.index("--shared") + 1] == made[2]
+    assert "shared" in COMPOSE["volumes"]
+
+
 def test_the_image_holds_all_that_is_installed_and_nothing_else():
     """.dockerignore lets in what the Dockerfile copies."""
     copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)

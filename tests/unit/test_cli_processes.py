@@ -1,6 +1,7 @@
 """The command lines and environments that `up`, `web` and `worker` start."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +20,13 @@ def test_what_a_worker_is_told_is_what_its_settings_read(tmp_path):
         slots=3,
         warm=["acme/steps", "acme/more"],
         host_name="gpu-1",
+        shared="/mnt/all",
     )
     settings = WorkerSettings.from_env(worker_env(options, {}, str(tmp_path)))
     assert settings.tasks == ("/a/steps.py", "/b/more.py")
     assert (settings.gpus, settings.slot_gpus, settings.cpu_slots) == ((0, 1, 2, 3), 2, 3)
     assert (settings.warm, settings.host) == (("acme/steps", "acme/more"), "gpu-1")
+    assert settings.shared == Path("/mnt/all")
     assert settings.deployment.redis_url == settings.deployment.broker_url == "redis://:pw@host:1/0"
 
 

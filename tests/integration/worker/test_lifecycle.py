@@ -180,6 +180,12 @@ def test_a_worker_that_could_never_run_a_job_says_why_and_ends(site: Site, tmp_p
         (("no_such_file.py",), {}, (), "no_such_file.py': there is no such file"),
         (("broken.py",), {}, (), "broken.py:3: ModuleNotFoundError: No module named 'no_such_module'"),
         ((), {}, (), "no tasks to serve: give --tasks"),
+        (
+            ("steady.py",),
+            {"RANKCAST_SHARED": str(tmp_path / "broken.py" / "x")},
+            (),
+            "broken.py/x: Not a dir",
+        ),
         (("steady.py",), {}, ("-P", "prefork"), "--pool prefork does not go with rankcast"),
         (("steady.py",), {}, ("-Q", "other"), "--queues does not go with rankcast"),
     ]
