@@ -1,5 +1,7 @@
 """The tasks of the tutorial, as a user's file has them."""
 
+import os
+import signal
 import sys
 import time
 
@@ -63,3 +65,24 @@ class Chatty(DistributedWorker):
     def __call__(self):
         print(f"hello from {self.rank}")
         print(f"a warning from {self.rank}", file=sys.stderr)
+
+
+@task("tutorial/climb", world_size=2)
+class Climb(DistributedWorker):
+    """Saves each step, and loses a rank behind one of them."""
+
+    def __call__(self, height: int, slips_at: int):
+        state = {"step": 0, "sum": 0}
+        if self.last_checkpoint:  # the same on all ranks
+            state = torch.load(self.last_checkpoint, weights_only=True)
+        began_at = state["step"]
+        for step in range(began_at + 1, height + 1):
+            over_all_ranks = torch.tensor([step])
+            dist.all_reduce(over_all_ranks)
+            state = {"step": step, "sum": state["sum"] + int(over_all_ranks)}
+            self.add_streaming_result({"step": step})
+            self.save_checkpoint(state, step=step)  # rank 0 saves; it is announced when this returns
+            dist.barrier()
+            if self.attempt == 1 and self.rank == 1 and step == slips_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return {"began_at": began_at, "sum_of_steps": state["sum"]}
