@@ -1,7 +1,8 @@
 """Task `examples/digits-train`: data-parallel training of a small diffusion model on scanned digits.
 
 Each rank trains on its own shard of scikit-learn's 1,797 digits; DistributedDataParallel averages the
-gradients, so all ranks hold the same weights after every step. Rank 0 casts what is worth watching.
+gradients, so all ranks hold the same weights after every step. Rank 0 casts what is worth watching, and
+saves what another attempt needs to go on as if nothing had happened: it ends with the same weights.
 """
 
 import hashlib
@@ -34,6 +35,8 @@ REPORT_EVERY = 25
 #: Every so many reports one carries a picture.
 PREVIEW_EVERY = 4
 PREVIEW_STEPS = 20
+#: Every so many reports a checkpoint is saved.
+SAVE_EVERY = 4
 
 
 @task("examples/digits-train", world_size=2, timeout_s=3600)
@@ -53,16 +56,20 @@ class DigitsTrain(DistributedWorker):
         # Each rank needs its own noise. The first weights differ too, until DDP hands out rank 0's.
         torch.manual_seed(seed * self.world_size + self.rank)
         run = Training(self.device, steps)
-        batches = self.batches(batch_size, seed)
+        done = self.resume(run)
+        batches = itertools.islice(self.batches(batch_size, seed), done, None)
         started, loss_sum, loss = time.perf_counter(), torch.zeros((), device=self.device), 0.0
-        for step in range(1, steps + 1):
+        for step in range(done + 1, steps + 1):
             pictures, labels = next(batches)
             loss_sum += run.step(pictures, labels)
             if step % REPORT_EVERY and step != steps:
                 continue
             loss = self.mean_over_ranks(loss_sum / ((step - 1) % REPORT_EVERY + 1))
             loss_sum.zero_()
-            self.report(run, step, steps, len(labels), loss, time.perf_counter() - started)
+            step_s = (time.perf_counter() - started) / (step - done)
+            self.report(run, step, steps, len(labels) * self.world_size / step_s, loss, step_s)
+            if step % (REPORT_EVERY * SAVE_EVERY) == 0 and step != steps:
+                self.save_state(run, step)
             if self.should_stop():
                 return None
         digests = self.from_all_ranks(run.digest())
@@ -79,6 +86,23 @@ class DigitsTrain(DistributedWorker):
             "weights_sha256": digests,
         }
 
+    def resume(self, run: "Training") -> int:
+        """Set `run`, and this rank's random numbers, to what the last attempt saved; how many steps it
+        had made."""
+        if self.last_checkpoint is None:
+            return 0
+        saved = torch.load(self.last_checkpoint, map_location=self.device, weights_only=True)
+        run.load_state_dict(saved["training"])
+        set_random_state(self.device, saved["random"][self.rank])
+        step: int = saved["step"]
+        return step
+
+    def save_state(self, run: "Training", step: int) -> None:
+        """Save what `resume` needs. Weights are the same on all ranks, random numbers are not."""
+        random = self.from_all_ranks(random_state(self.device))
+        if self.rank == 0:
+            self.save_checkpoint({"step": step, "training": run.state_dict(), "random": random}, step=step)
+
     def batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Endless batches of this rank's shard, equally many on every rank.
 
@@ -94,7 +118,7 @@ class DigitsTrain(DistributedWorker):
                 yield self.pictures[chosen], self.labels[chosen]
 
     def report(
-        self, run: "Training", step: int, steps: int, batch_size: int, loss: float, elapsed_s: float
+        self, run: "Training", step: int, steps: int, examples_per_s: float, loss: float, step_s: float
     ) -> None:
         """Cast how far training is; only rank 0 is heard."""
         if self.rank != 0:
@@ -103,8 +127,8 @@ class DigitsTrain(DistributedWorker):
             "step": step,
             "total": steps,
             "loss": round(loss, 4),
-            "examples_per_s": round(step * batch_size * self.world_size / elapsed_s, 1),
-            "eta_s": round((steps - step) * elapsed_s / step, 2),
+            "examples_per_s": round(examples_per_s, 1),
+            "eta_s": round((steps - step) * step_s, 2),
         }
         if step == steps or step % (REPORT_EVERY * PREVIEW_EVERY) == 0:
             event["preview"] = self.preview(run.averaged(), f"step {step} of {steps}   loss {loss:.3f}")
@@ -120,10 +144,10 @@ class DigitsTrain(DistributedWorker):
         dist.all_reduce(value)
         return value.item() / self.world_size
 
-    def from_all_ranks(self, text: str) -> list[str]:
+    def from_all_ranks(self, value: Any) -> list[Any]:
         """What each rank says, by rank."""
-        told = [""] * self.world_size
-        dist.all_gather_object(told, text)
+        told = [None] * self.world_size
+        dist.all_gather_object(told, value)
         return told
 
 
@@ -150,6 +174,21 @@ class Training:
         self.average.update_parameters(self.ddp.module)
         return loss.detach()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.ddp.module,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+
     def averaged(self) -> DigitModel:
         model = self.average.module
         assert isinstance(model, DigitModel)
@@ -159,3 +198,18 @@ class Training:
         """SHA-256 of this rank's weights as the last step left them, not averaged over time."""
         weights = torch.nn.utils.parameters_to_vector(self.ddp.module.parameters()).detach()
         return hashlib.sha256(weights.cpu().numpy().tobytes()).hexdigest()
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Of the generators that a step draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    """Draw from here on as the rank did that `random_state` was asked on."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -7,18 +7,23 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from helpers import wait_until
 from jobs import SUCCESS, let_grace_pass, let_lease_run_out, running, states
 from workers import Site, Worker, kill, worker
 
 from rankcast.tasks.job import JobRecord, new_job_id
 from rankcast.tasks.state import JobState
 
+DIGITS = Path(__file__).parents[3] / "examples" / "digits" / "train.py"
 
-def host(site: Site, folder: Path, name: str, **env: str) -> AbstractContextManager[Worker]:
+
+def host(
+    site: Site, folder: Path, name: str, *, tasks: str = "saves.py", **env: str
+) -> AbstractContextManager[Worker]:
     """A worker with a working directory and a cache of its own."""
     (folder / name).mkdir()
     own = {"RANKCAST_HOST": name, "XDG_CACHE_HOME": str(folder / name / "cache")}
-    return worker(site.url, "saves.py", folder=folder, cwd=folder / name, env={**own, **env})
+    return worker(site.url, tasks, folder=folder, cwd=folder / name, env={**own, **env})
 
 
 def lose(site: Site, host: Worker, job_id: str) -> None:
@@ -64,6 +69,34 @@ def test_another_host_goes_on_where_a_killed_worker_was(site: Site, tmp_path: Pa
     # What the lost attempt left is gone, and so is what the second one replaced.
     left = {path.parent.parent.name for path in (tmp_path / "shared").rglob("*.pt")}
     assert left == {str(site.store.record(job_id).fence)}
+
+
+def test_a_training_that_lost_its_worker_ends_with_the_weights_of_one_that_did_not(
+    site: Site, tmp_path: Path
+):
+    """To the bit: same shuffles, same noise, same averages, on another host."""
+    env = {"RANKCAST_SHARED": str(tmp_path / "shared"), "DIGITS_DIR": str(tmp_path)}
+    input = {"steps": 225, "batch_size": 8}
+    with (
+        host(site, tmp_path, "gpu-1", tasks=str(DIGITS), **env) as one,
+        host(site, tmp_path, "gpu-2", tasks=str(DIGITS), **env) as two,
+    ):
+        job_id = site.submit("examples/digits-train", input)
+        wait_until(lambda: site.store.record(job_id).checkpoint, "a first checkpoint", timeout_s=60)
+        is_first = (site.store.record(job_id).worker or "").startswith("gpu-1")
+        lose(site, one if is_first else two, job_id)
+        assert succeeded(site.wait_ended(job_id, timeout_s=60), losses=1)
+        whole = site.submit("examples/digits-train", input)
+        assert site.wait_ended(whole, timeout_s=60).attempt == 1
+    resumed, at_once = (json.loads(site.store.output(each) or b"null") for each in (job_id, whole))
+    assert resumed["weights_sha256"] == at_once["weights_sha256"]
+    assert resumed["final_loss"] == at_once["final_loss"]
+    told = began(site, job_id)[1]["resumes_from"]
+    assert told["step"] % 100 == 0
+    second = site.store.record(job_id).fence
+    results = [event for event in site.events(job_id) if not event.kind and event.id.fence == second]
+    steps = [json.loads(event.data or b"")["step"] for event in results]
+    assert steps == list(range(told["step"] + 25, 226, 25))
 
 
 def test_without_a_shared_folder_another_host_starts_anew_and_says_why(site: Site, tmp_path: Path):
