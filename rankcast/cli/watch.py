@@ -13,7 +13,7 @@ from rankcast.cli.options import CANCELLED, FAILED, INTERRUPTED, SUCCEEDED, url_
 from rankcast.cli.show import clean, fields, one_line, pretty, reading
 from rankcast.client import Client, Event, Job
 from rankcast.errors import RankcastError, describe
-from rankcast.tasks.event import END, GAP, RESET, STATE
+from rankcast.tasks.event import CHECKPOINT, END, GAP, RESET, STATE
 
 EXIT_CODES = {"succeeded": SUCCEEDED, "failed": FAILED, "cancelled": CANCELLED}
 
@@ -149,15 +149,21 @@ def told(event: Event) -> str:
     """An event on one line."""
     if event.kind == STATE:
         return f"{clean(str(event.data.get('state')))} {fields(_rest(event.data))}".strip()
+    if event.kind == CHECKPOINT:
+        return f"checkpoint {_on_one_line(event.data)}"
     if event.kind == GAP:
         after, to = one_line(event.data.get("after")), one_line(event.data.get("to"))
         return f"(the events after {after}, up to {to}, are no longer kept)"
     if event.kind == RESET:
         return f"(begins anew: {one_line(event.data.get('message', 'the log was lost'))})"
-    now = reading(event.data)
+    return _on_one_line(event.data)
+
+
+def _on_one_line(data: Any) -> str:
+    now = reading(data)
     if now is None:
-        return fields(event.data)
-    return " ".join(filter(None, [f"{now.fraction:4.0%}", clean(now.label), fields(event.data)]))
+        return fields(data)
+    return " ".join(filter(None, [f"{now.fraction:4.0%}", clean(now.label), fields(data)]))
 
 
 def ending(state: str, output: Any, error: dict[str, Any]) -> list[str]:

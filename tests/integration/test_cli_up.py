@@ -10,6 +10,7 @@ import psutil
 import pytest
 from commands import STEPS, Running, Up, rankcast
 from helpers import free_port, wait_until
+from workers import TASKS
 
 from rankcast import Client
 
@@ -75,6 +76,21 @@ def test_what_is_kept_in_data_is_there_the_next_time(tmp_path: Path):
         assert up.stop() == 0
     with Up("--tasks", STEPS, "--data", data) as up, Client(up.url) as client:
         assert client.job(job.id).result(10)["prompt"] == "x"
+        assert up.stop() == 0
+
+
+def test_a_job_that_up_was_stopped_under_goes_on_when_it_is_started_again(tmp_path):
+    """Its checkpoints are kept beside it, in DIR/checkpoints."""
+    data = tmp_path / "data"
+    args = ["--tasks", TASKS / "saves.py", "--gpus", "none", "--data", data]
+    with Up(*args, RANKCAST_DRAIN_TIMEOUT_S="0.2") as up, Client(up.url) as client:
+        job = client.submit("t/climbs", stays_at=3)
+        next(event for event in job.stream() if event.data == "stays")
+        assert up.stop() == 0
+    [kept, _] = sorted((data / "checkpoints").rglob("*.pt"))
+    assert job.id in kept.parts
+    with Up(*args) as up, Client(up.url) as client:
+        assert client.job(job.id).result(60) == {"began_at": 3, "total": 42}
         assert up.stop() == 0
 
 

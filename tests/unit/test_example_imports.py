@@ -16,7 +16,7 @@ CLI = sorted((ROOT / "rankcast" / "cli").glob("*.py"))
 #: could not: `Client` has the address as its default, `Event` documents the kinds, and an error's
 #: text is made of the fields in `JobFailed.error`.
 WORDS = {
-    *(("rankcast.tasks.event", kind) for kind in ("STATE", "END", "GAP", "RESET")),
+    *(("rankcast.tasks.event", kind) for kind in ("STATE", "CHECKPOINT", "END", "GAP", "RESET")),
     ("rankcast.client", "DEFAULT_URL"),
     ("rankcast.errors", "describe"),
     ("rankcast.tasks.declare", "is_file"),
