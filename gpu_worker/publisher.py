@@ -29,6 +29,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 #: What of an event is the job's progress, if it has one of the first two.
 PROGRESS_FIELDS = ("progress", "step", "total", "message")
 MAX_PROGRESS_TEXT = 200
+OVER = "the job that this checkpoint is of is over"
 
 
 class Log(Protocol):
@@ -104,11 +105,19 @@ class Publisher:
             self._call = call
         self.put(encode(told), kind=STATE)
 
-    def put(self, data: bytes, progress: bytes | None = None, *, kind: str = RESULT) -> int:
+    def put(
+        self,
+        data: bytes,
+        progress: bytes | None = None,
+        *,
+        kind: str = RESULT,
+        only_for: Call | None = None,
+    ) -> int:
         """Give the event the next number, which is returned, and send it soon; blocks while the buffer
         is full.
 
-        StaleAttempt once the job belongs to somebody else.
+        StaleAttempt once the job belongs to somebody else; RuntimeError unless a call runs, and that
+        is the one it is `only_for`.
         """
         with self._work:
             if self._waiting and self._waiting_bytes + len(data) > self._max_bytes:
@@ -117,6 +126,8 @@ class Publisher:
                 raise _as_told(self._lost)
             if self._call is None:
                 raise RuntimeError("no job runs")
+            if only_for not in (None, self._call):
+                raise RuntimeError(OVER)
             self._waiting.append((kind, data))
             self._waiting_bytes += len(data)
             if progress is not None:
@@ -124,19 +135,17 @@ class Publisher:
             self._work.notify()
             return self._acked + len(self._waiting)
 
-    def announce(self, path: str, about: Mapping[str, Any]) -> None:
-        """Put the event of a checkpoint, and wait until the log has it. StaleAttempt as for `put`."""
+    def announce(self, call: Call, path: str, about: Mapping[str, Any]) -> None:
+        """Put the event of a checkpoint of `call`, and wait until the log has it. Errors as for `put`:
+        a file may take so long to write that another job runs by now."""
+        told = encode({"path": path, "attempt": call.attempt, **about})
+        number = self.put(told, kind=CHECKPOINT, only_for=call)
         with self._work:
-            call = self._call
-        if call is None:
-            raise RuntimeError("no job runs")
-        number = self.put(encode({"path": path, "attempt": call.attempt, **about}), kind=CHECKPOINT)
-        with self._work:
-            self._taken.wait_for(lambda: self._acked >= number or self._lost or self._call is not call)
+            self._taken.wait_for(lambda: self._acked >= number or self._lost or self._call != call)
+            if self._call != call:
+                raise RuntimeError(OVER)
             if self._lost is not None:
                 raise _as_told(self._lost)
-            if self._call is not call:
-                raise RuntimeError("the job of this checkpoint is over")
 
     def flush(self) -> int:
         """Wait until the log has every event; the number of the last. StaleAttempt as for `put`."""

@@ -5,6 +5,7 @@ reads the parent's pipe, and one says, while a call runs, that the interpreter d
 rank waits on its pipe, never inside a collective.
 """
 
+import functools
 import os
 import queue
 import signal
@@ -166,7 +167,8 @@ class Rank:
         worker, publisher = self._worker, self._publisher
         assert worker is not None
         root, told = Path(call.checkpoints), call.resumes_from
-        self._folder = AttemptFolder(root, call.job_id, call.fence, dump=torch.save, announce=self._announce)
+        announce = functools.partial(self._announce, call)
+        self._folder = AttemptFolder(root, call.job_id, call.fence, dump=torch.save, announce=announce)
         worker._begin(call.job_id, call.attempt, None if told is None else root / told["path"])
         # A cancel may have overtaken its call, which waited in the inbox.
         worker._cancel(self._cancelled_job)
@@ -243,9 +245,9 @@ class Rank:
         told = orjson.loads(encode(about, max_bytes=MAX_ABOUT_BYTES))
         return self._folder.save(value, name, told)
 
-    def _announce(self, path: str, about: Mapping[str, Any]) -> None:
+    def _announce(self, call: Call, path: str, about: Mapping[str, Any]) -> None:
         assert self._publisher is not None
-        self._publisher.announce(path, about)
+        self._publisher.announce(call, path, about)
 
     def vote(self, flag: bool) -> bool:
         if self._votes is None:

@@ -24,8 +24,9 @@ class Event:
     """One entry of a job's event log.
 
     `id` is its place there, opaque, and what `Job.stream(last_event_id=...)` takes. `kind` is "" for
-    what the task streamed, else "state", "end" (exactly one, the last), "gap" (events that were
-    asked for are no longer kept) or "reset" (the log was lost and begins anew). `data` is its JSON.
+    what the task streamed, else "state", "checkpoint" (the task saved one), "end" (exactly one, the
+    last), "gap" (events that were asked for are no longer kept) or "reset" (the log was lost and begins
+    anew). `data` is its JSON.
     """
 
     id: str

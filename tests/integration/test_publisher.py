@@ -80,7 +80,7 @@ def test_a_call_that_goes_on_or_starts_anew_says_so(make, store, event_log):
     told = {"path": "j/1/save-1/c.pt", "attempt": 1, "step": 300}
     for more, shown in (
         ({"resumes_from": told}, {"resumes_from": told}),
-        ({"notice": "starts anew: x"}, {"message": "starts anew: x"}),
+        ({"notice": "anew"}, {"message": "anew"}),
     ):
         claim = running(store)
         publisher = make()
@@ -91,12 +91,10 @@ def test_a_call_that_goes_on_or_starts_anew_says_so(make, store, event_log):
 
 
 def test_a_checkpoint_is_announced_when_the_log_has_it(make, store, event_log):
-    """In order with the events before it."""
-    claim = running(store)
-    publisher = make()
+    claim, publisher = running(store), make()
     publisher.begin(call_of(claim))
     put_numbers(publisher, range(500))
-    publisher.announce("j/1/c.pt", {"step": 5})
+    publisher.announce(call_of(claim), "j/1/c.pt", {"step": 5})
     told = {"path": "j/1/c.pt", "attempt": 1, "step": 5}
     last = event_log.read(claim.job_id, START, 100_000)[-1]
     assert (last.id.seq, last.kind, json.loads(last.data)) == (503, "checkpoint", told)
@@ -110,7 +108,7 @@ def test_an_announcement_waits_while_redis_is_away(make, store, event_log, away,
     publisher.begin(call_of(claim))
     publisher.flush()
     away.cut()
-    saver = threading.Thread(target=publisher.announce, args=["j/1/c.pt", {}])
+    saver = threading.Thread(target=publisher.announce, args=[call_of(claim), "j/1/c.pt", {}])
     saver.start()
     put_numbers(publisher, range(100))
     assert saver.is_alive()
@@ -127,9 +125,9 @@ def test_an_announcement_that_redis_forgot_in_a_restart_is_made_again(make, redi
     claim = running(store)
     publisher = make()
     publisher.begin(call_of(claim))
-    publisher.announce("j/1/a.pt", {})
+    publisher.announce(call_of(claim), "j/1/a.pt", {})
     before = Memory(redis)
-    publisher.announce("j/1/b.pt", {})
+    publisher.announce(call_of(claim), "j/1/b.pt", {})
     put_numbers(publisher, range(3))
     publisher.flush()
     before.come_back()
@@ -144,36 +142,37 @@ def test_an_attempt_that_was_taken_over_announces_nothing(make, redis, store, sw
     claim = running(store)
     publisher = make()
     publisher.begin(call_of(claim))
-    publisher.announce("j/1/a.pt", {})
+    publisher.announce(call_of(claim), "j/1/a.pt", {})
     let_lease_run_out(redis, claim.job_id)
     sweep.run_once()
     with pytest.raises(StaleAttempt):
-        publisher.announce("j/1/b.pt", {})
+        publisher.announce(call_of(claim), "j/1/b.pt", {})
     assert store.record(claim.job_id).checkpoint["path"] == "j/1/a.pt"
 
 
 def test_an_announcement_ends_with_its_job(make, store, away, log_through):
-    """Whoever waits for it must not wait for the next job's events."""
+    """Whoever waits for it, or has just written its file, has no part in the next job."""
+    call = call_of(running(store))
     publisher = make(log_through)
-    publisher.begin(call_of(running(store)))
+    publisher.begin(call)
     publisher.flush()
     away.cut()
-    raised: list[BaseException] = []
+    raised: list[str] = []
 
     def save() -> None:
-        try:
-            publisher.announce("j/1/a.pt", {})
-        except RuntimeError as error:
-            raised.append(error)
+        with pytest.raises(RuntimeError) as over:
+            publisher.announce(call, "j/1/a.pt", {})
+        raised.append(str(over.value))
 
     saver = threading.Thread(target=save)
     saver.start()
     wait_until(lambda: publisher._waiting, "the announcement waits")
     publisher.end()
     saver.join()
-    assert "is over" in str(raised)
-    with pytest.raises(RuntimeError, match="no job runs"):
-        publisher.announce("j/1/a.pt", {})
+    assert "is over" in raised[0]
+    publisher.begin(call_of(running(store)))
+    with pytest.raises(RuntimeError, match="is over"):
+        publisher.announce(call, "j/1/a.pt", {})
 
 
 def test_a_burst_arrives_whole_and_in_order(make, store, event_log):
