@@ -61,7 +61,8 @@ def _run(to: Services, task: str) -> flask.Response:
         event_log=to.event_log,
         start=Start(START),
         keepalive_s=to.settings.keepalive_s,
-        # It cannot be resumed elsewhere, so it may use all the time that the process has left.
+        # It cannot be resumed elsewhere: it is never sent away, and may use all the time that the
+        # process has left.
         ends_with_process=False,
     )
     frames = _frames(reader, viewer, job_id, to.store.output)

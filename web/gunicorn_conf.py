@@ -38,6 +38,12 @@ def on_starting(server: Any) -> None:
         sys.exit(1)
 
 
+def pre_request(worker: Any, request: Any) -> None:
+    """A connection ends with its stream, so that a viewer who comes back may meet another process."""
+    if request.path.endswith("/stream"):
+        request.force_close()
+
+
 def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["rankcast"]
     logging.getLogger("rankcast").handlers = worker.log.error_log.handlers

@@ -67,7 +67,13 @@ def stream(job_id: str) -> flask.Response:
     if flask.request.method == "HEAD":
         return stream_response(())
     viewer = to.hub.follow(job_id)
-    reader = Reader(viewer=viewer, event_log=to.event_log, start=start, keepalive_s=to.settings.keepalive_s)
+    reader = Reader(
+        viewer=viewer,
+        event_log=to.event_log,
+        start=start,
+        keepalive_s=to.settings.keepalive_s,
+        lifetime_s=to.settings.stream_max_s,
+    )
     return stream_response(chunks(reader, viewer), on_close=viewer.leave)
 
 

@@ -1,5 +1,6 @@
 """What the web tier reads from the environment, once, at start-up."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +18,16 @@ class WebSettings:
     #: Silence after which a stream gets a comment line. HTML 9.2.7 says "every 15 seconds or so";
     #: common proxies cut an idle connection at 60.
     keepalive_s: float = 15.0
+    #: A stream that can be resumed ends after about so long, and its viewer comes back: so viewers
+    #: spread again over the processes that there are now. Infinite: never.
+    stream_max_s: float = 600.0
     #: The task of `POST /stream`; None: the only one registered.
     default_task: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
-        """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S and RANKCAST_DEFAULT_TASK.
+        """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never)
+        and RANKCAST_DEFAULT_TASK.
 
         ValueError, with the variable's name, for what is no number above 0.
         """
@@ -31,8 +36,14 @@ class WebSettings:
             shared=Settings.from_env(env),
             max_body_bytes=int(_positive(env, "RANKCAST_MAX_BODY_BYTES", default.max_body_bytes)),
             keepalive_s=_positive(env, "RANKCAST_KEEPALIVE_S", default.keepalive_s),
+            stream_max_s=_positive_or_off(env, "RANKCAST_STREAM_MAX_S", default.stream_max_s),
             default_task=env.get("RANKCAST_DEFAULT_TASK") or None,
         )
+
+
+def _positive_or_off(env: Mapping[str, str], name: str, default: float) -> float:
+    """Infinity for 0, which is the usual way to say "no limit"."""
+    return math.inf if env.get(name) == "0" else _positive(env, name, default)
 
 
 def _positive(env: Mapping[str, str], name: str, default: float) -> float:

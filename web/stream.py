@@ -10,6 +10,7 @@ what follows does not follow what was sent before.
 """
 
 import logging
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -23,8 +24,11 @@ from rankcast.web.hub import Viewer
 
 #: What a client waits before it comes back after a break.
 RETRY_MS = 1000
-#: When a process ends, its viewers come back spread over this time.
+#: Viewers that are sent elsewhere come back spread over this time.
 SPREAD_MS = 3000
+#: Streams that began together, as after a deploy, do not end together: each lives this share longer
+#: or shorter.
+LIFETIME_JITTER = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +36,8 @@ log = logging.getLogger(__name__)
 class Reader:
     """Iterate: lists of batches in log order, from `start` to the end event; None is a keepalive due.
 
-    Raises UnknownJob when the job's record goes away. Ends early if `ends_with_process` and this
-    process is about to end.
+    Raises UnknownJob when the job's record goes away. Ends early after about `lifetime_s`, and if
+    `ends_with_process` and this process is about to end.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Reader:
         event_log: EventLog,
         start: Start,
         keepalive_s: float,
+        lifetime_s: float = math.inf,
         ends_with_process: bool = True,
     ) -> None:
         self._viewer = viewer
@@ -53,21 +58,32 @@ class Reader:
         self._rollbacks = self._feed.rollbacks
         self._keepalive_s = keepalive_s
         self._ends_with_process = ends_with_process
+        self._leaves_at = time.monotonic() + lifetime_s * random.uniform(
+            1 - LIFETIME_JITTER, 1 + LIFETIME_JITTER
+        )
+        self._has_end = False
 
     def __iter__(self) -> Iterator[list[Batch] | None]:
         sent_at = time.monotonic()
-        while not (self._ends_with_process and self._viewer.is_closing):
+        while not (self._has_end or self.is_leaving):
             self._viewer.wake.clear()
-            batches = self._next()
-            if batches:
+            if batches := self._next():
                 yield batches
-                if batches[-1].has_end:
-                    return
-            elif self._viewer.wake.wait(max(0.0, sent_at + self._keepalive_s - time.monotonic())):
-                continue
-            else:
+                sent_at = time.monotonic()
+            elif not self._viewer.wake.wait(self._patience_s(sent_at)) and not self.is_leaving:
                 yield None
-            sent_at = time.monotonic()
+                sent_at = time.monotonic()
+
+    @property
+    def is_leaving(self) -> bool:
+        """The viewer is to come back, here or elsewhere: its time here is over, or this process's."""
+        if self._ends_with_process and self._viewer.is_closing:
+            return True
+        return time.monotonic() >= self._leaves_at
+
+    def _patience_s(self, sent_at: float) -> float:
+        """How long to wait for events: until a keepalive is due, or the stream's time is over."""
+        return max(0.0, min(sent_at + self._keepalive_s, self._leaves_at) - time.monotonic())
 
     def _next(self) -> list[Batch]:
         """What to send now; nothing if nothing follows, or while Redis is away."""
@@ -88,7 +104,7 @@ class Reader:
 
     def _take(self, batches: list[Batch]) -> list[Batch]:
         if batches:
-            self._cursor = batches[-1].last
+            self._cursor, self._has_end = batches[-1].last, batches[-1].has_end
         return batches
 
     def _relocate(self) -> None:
@@ -130,5 +146,5 @@ def chunks(reader: Reader, viewer: Viewer) -> Iterator[bytes]:
         yield sse.frame_without_id(END, b'{"state":"lost"}')
     finally:
         viewer.leave()
-    if viewer.is_closing:
+    if reader.is_leaving:
         yield sse.retry(random.randint(1, SPREAD_MS))
