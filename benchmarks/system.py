@@ -31,10 +31,12 @@ REDIS_CONFIG = {
 
 
 class System:
-    """Up, with a warm 2-rank group for `bench/source`, from entering to leaving."""
+    """Up, with a warm 2-rank group for `bench/source`, from entering to leaving; or the web tier alone."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, has_worker: bool = True, **env: str) -> None:
         self._logs = logs
+        self._has_worker = has_worker
+        self._env = env
         self._running = ExitStack()
         self._server = ValkeyServer(port=free_port(), config=REDIS_CONFIG)
         self.port = free_port()
@@ -49,8 +51,9 @@ class System:
             undo.push(self.__exit__)
             self._running.enter_context(self._server)
             self._start("web", "--port", str(self.port))
-            self._start("worker", "--tasks", str(TASKS_FILE), "--slots", "1", "--warm", TASK)
-            self._wait_until_served()
+            if self._has_worker:
+                self._start("worker", "--tasks", str(TASKS_FILE), "--slots", "1", "--warm", TASK)
+            self._wait_until_ready()
             undo.pop_all()
         return self
 
@@ -65,6 +68,7 @@ class System:
             "PYTHONPATH": str(ROOT),
             "RANKCAST_REDIS_URL": self.redis_url,
             "OMP_NUM_THREADS": "1",
+            **self._env,
         }
         with (self._logs / f"{command}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -77,20 +81,21 @@ class System:
         self.processes[command] = process
         self._running.callback(_end, process)
 
-    def _wait_until_served(self) -> None:
+    def _wait_until_ready(self) -> None:
         give_up = time.monotonic() + READY_WITHIN_S
-        while not self._is_served():
+        while not self._is_ready():
             for command, process in self.processes.items():
                 if process.poll() is not None:
                     raise RuntimeError(f"rankcast {command} ended: {self._tail(command)}")
             if time.monotonic() > give_up:
-                raise RuntimeError(f"{TASK} is not served: {self._tail('worker')}")
+                raise RuntimeError(f"not ready: {', '.join(map(self._tail, self.processes))}")
             time.sleep(LOOK_EVERY_S)
 
-    def _is_served(self) -> bool:
+    def _is_ready(self) -> bool:
+        path = f"/tasks/{TASK}" if self._has_worker else "/readyz"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/tasks/{TASK}", timeout=5) as answer:
-                return bool(json.load(answer)["workers"])
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return not self._has_worker or bool(json.load(answer)["workers"])
         except (urllib.error.URLError, OSError):
             return False
 

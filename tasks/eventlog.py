@@ -114,8 +114,8 @@ class EventLog:
             refuse(reply, job_id)
         return Appended(reply[1], bool(reply[2]))
 
-    def read(self, job_id: str, after: EventId, limit: int = 512) -> list[Event]:
-        """A page of events after `after`: at most `limit`, and about PAGE_BYTES unless one event is
+    def read(self, job_id: str, after: EventId, limit: int = 512, max_bytes: int = PAGE_BYTES) -> list[Event]:
+        """A page of events after `after`: at most `limit`, and about `max_bytes` unless one event is
         larger. Empty where the log ends, or is gone.
 
         A page has no holes in itself. If its first event's `prev` is not `after`, what lies between
@@ -128,13 +128,13 @@ class EventLog:
             for event in found:
                 size += len(event.data or b"")
                 # Between two steps somebody may have trimmed the log.
-                if page and (size > PAGE_BYTES or event.prev != page[-1].id):
+                if page and (size > max_bytes or event.prev != page[-1].id):
                     return page
                 page.append(event)
-            if len(found) < count or len(page) >= limit:
+            fitting = (max_bytes - size) * len(page) // max(size, 1)
+            if len(found) < count or len(page) >= limit or fitting < 1:
                 return page
-            fitting = (PAGE_BYTES - size) * len(page) // max(size, 1)
-            count = max(1, min(limit - len(page), 4 * count, fitting))
+            count = min(limit - len(page), 4 * count, fitting)
 
     def _entries(self, job_id: str, after: EventId, count: int) -> list[Event]:
         """The next `count` entries after `after`; before all of them 0-1, also where a trim took it."""

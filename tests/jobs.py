@@ -127,7 +127,7 @@ class Ear:
 
 def ids(log: EventLog, job_id: str) -> list[str]:
     """Every id of the log, in order."""
-    return [str(event.id) for event in log.read(job_id, START, 100_000)]
+    return [str(event.id) for event in log.read(job_id, START, 100_000, 1 << 30)]
 
 
 def states(event_log: EventLog, job_id: str) -> Iterator[dict[str, object]]:

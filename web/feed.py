@@ -21,8 +21,9 @@ from rankcast.web import sse
 TAIL_BYTES = 2 * 1024 * 1024
 #: What an event takes in memory beside its data: the tuple, its ids, its share of lists.
 EVENT_OVERHEAD_BYTES = 320
-#: Most that a viewer is given at once, so that one write does not hold up the other viewers.
-CHUNK_BYTES = 256 * 1024
+#: Most that a viewer is given at once, unless one batch of the tail is larger or one event of the
+#: log: it holds that much while its client does not read, and a thousand viewers may.
+CHUNK_BYTES = 32 * 1024
 
 _last = attrgetter("last")
 

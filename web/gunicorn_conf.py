@@ -7,6 +7,7 @@ ends those that can be resumed elsewhere at once, so that a deploy does not wait
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from types import FrameType
@@ -27,6 +28,8 @@ keepalive = 5
 timeout = 60
 #: All gunicorns of a user would share one path in their home; signals do all we need.
 control_socket_disable = True
+#: What the kernel keeps of a stream that its client does not take; by itself it would keep megabytes.
+UNSENT_BYTES = 64 * 1024
 
 
 def on_starting(server: Any) -> None:
@@ -46,6 +49,9 @@ def pre_request(worker: Any, request: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["rankcast"]
+    for listener in worker.sockets:
+        bound_clients(listener, services.settings.send_timeout_s)
+    worker.log.error_log.addFilter(tell_stalled_client)
     logging.getLogger("rankcast").handlers = worker.log.error_log.handlers
     logging.getLogger("rankcast").setLevel(worker.log.error_log.level)
     services.start()
@@ -58,3 +64,23 @@ def post_worker_init(worker: Any) -> None:
             leave(signum, frame)
 
     signal.signal(signal.SIGTERM, end_streams_and_leave)
+
+
+def bound_clients(listener: Any, send_timeout_s: float) -> None:
+    """What a client that does not read may hold, and for how long. Its connections inherit it.
+
+    The kernel counts the time in which a connection makes no progress at all, so a client that is
+    merely slow is left alone; a write under way fails with ETIMEDOUT.
+    """
+    if listener.family == socket.AF_UNIX or sys.platform != "linux":
+        return
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def tell_stalled_client(record: logging.LogRecord) -> bool:
+    """A filter of gunicorn's log: a client that was cut off is one line, and no error with a traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], TimeoutError):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        record.msg, record.args = "a client that took nothing any more was cut off", ()
+    return True

@@ -21,13 +21,15 @@ class WebSettings:
     #: A stream that can be resumed ends after about so long, and its viewer comes back: so viewers
     #: spread again over the processes that there are now. Infinite: never.
     stream_max_s: float = 600.0
+    #: A client that takes nothing for so long while there is something for it is cut off.
+    send_timeout_s: float = 60.0
     #: The task of `POST /stream`; None: the only one registered.
     default_task: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
-        """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never)
-        and RANKCAST_DEFAULT_TASK.
+        """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never),
+        RANKCAST_SEND_TIMEOUT_S and RANKCAST_DEFAULT_TASK.
 
         ValueError, with the variable's name, for what is no number above 0.
         """
@@ -37,6 +39,7 @@ class WebSettings:
             max_body_bytes=int(_positive(env, "RANKCAST_MAX_BODY_BYTES", default.max_body_bytes)),
             keepalive_s=_positive(env, "RANKCAST_KEEPALIVE_S", default.keepalive_s),
             stream_max_s=_positive_or_off(env, "RANKCAST_STREAM_MAX_S", default.stream_max_s),
+            send_timeout_s=_positive(env, "RANKCAST_SEND_TIMEOUT_S", default.send_timeout_s),
             default_task=env.get("RANKCAST_DEFAULT_TASK") or None,
         )
 

@@ -19,7 +19,7 @@ from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESET, gap, reset
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web import sse
-from rankcast.web.feed import Batch
+from rankcast.web.feed import CHUNK_BYTES, Batch
 from rankcast.web.hub import Viewer
 
 #: What a client waits before it comes back after a break.
@@ -29,6 +29,8 @@ SPREAD_MS = 3000
 #: Streams that began together, as after a deploy, do not end together: each lives this share longer
 #: or shorter.
 LIFETIME_JITTER = 0.2
+#: Most that one write has: the server copies it, and while the client does not read the copy stays.
+WRITE_BYTES = 16 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Reader:
         self._rollbacks = rollbacks
 
     def _from_log(self) -> list[Batch]:
-        events = self._log.read(self._feed.job_id, self._cursor)
+        events = self._log.read(self._feed.job_id, self._cursor, max_bytes=CHUNK_BYTES)
         if not events:
             self._feed.reached(self._cursor, is_log_end=True)
             return []
@@ -140,7 +142,7 @@ def chunks(reader: Reader, viewer: Viewer) -> Iterator[bytes]:
             if batches is None:
                 yield sse.KEEPALIVE
             else:
-                yield b"".join([batch.frames for batch in batches])
+                yield from _writes(batches)
     except UnknownJob:
         yield sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
         yield sse.frame_without_id(END, b'{"state":"lost"}')
@@ -148,3 +150,15 @@ def chunks(reader: Reader, viewer: Viewer) -> Iterator[bytes]:
         viewer.leave()
     if reader.is_leaving:
         yield sse.retry(random.randint(1, SPREAD_MS))
+
+
+def _writes(batches: list[Batch]) -> Iterator[bytes]:
+    """The frames of all batches, in parts of WRITE_BYTES at most.
+
+    Empties the list: a write may wait a long time for its client, and of a batch that is not in the
+    tail, or not any more, nothing but the frames is needed.
+    """
+    frames = b"".join([batch.frames for batch in batches])
+    batches.clear()
+    for start in range(0, len(frames), WRITE_BYTES):
+        yield frames[start : start + WRITE_BYTES]

@@ -6,11 +6,11 @@ from rankcast.web.settings import WebSettings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
-    """8 MiB, 15 s, 10 minutes, and no default task."""
+    """8 MiB, 15 s, 10 minutes, one minute, and no default task."""
     settings = WebSettings.from_env({})
     assert settings == WebSettings()
     assert (settings.max_body_bytes, settings.keepalive_s, settings.default_task) == (8 << 20, 15.0, None)
-    assert settings.stream_max_s == 600.0
+    assert (settings.stream_max_s, settings.send_timeout_s) == (600.0, 60.0)
 
 
 def test_every_setting_can_be_given() -> None:
@@ -20,12 +20,13 @@ def test_every_setting_can_be_given() -> None:
             "RANKCAST_MAX_BODY_BYTES": "1000",
             "RANKCAST_KEEPALIVE_S": "0.5",
             "RANKCAST_STREAM_MAX_S": "30",
+            "RANKCAST_SEND_TIMEOUT_S": "2.5",
             "RANKCAST_DEFAULT_TASK": "acme/steps",
         }
     )
     assert settings.shared.redis_url == settings.shared.broker_url == "redis://elsewhere:1/2"
     assert (settings.max_body_bytes, settings.keepalive_s) == (1000, 0.5)
-    assert settings.stream_max_s == 30.0
+    assert (settings.stream_max_s, settings.send_timeout_s) == (30.0, 2.5)
     assert settings.default_task == "acme/steps"
 
 
@@ -33,7 +34,9 @@ def test_streams_without_a_longest_time_are_never_sent_away() -> None:
     assert WebSettings.from_env({"RANKCAST_STREAM_MAX_S": "0"}).stream_max_s == float("inf")
 
 
-@pytest.mark.parametrize("name", ["RANKCAST_MAX_BODY_BYTES", "RANKCAST_KEEPALIVE_S"])
+@pytest.mark.parametrize(
+    "name", ["RANKCAST_MAX_BODY_BYTES", "RANKCAST_KEEPALIVE_S", "RANKCAST_SEND_TIMEOUT_S"]
+)
 @pytest.mark.parametrize("value", ["0", "-1", "much", "nan", "inf"])
 def test_what_is_no_number_above_0_is_refused_by_name(name: str, value: str) -> None:
     """At start-up, where somebody reads it."""

@@ -1,0 +1,34 @@
+"""What gunicorn would tell of a client that was cut off, and what it tells with our filter."""
+
+import errno
+import logging
+
+import pytest
+
+from rankcast.web.gunicorn_conf import tell_stalled_client
+
+
+def told_of(error: OSError, caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    log = logging.getLogger("as gunicorn's")
+    log.addFilter(tell_stalled_client)
+    try:
+        raise error
+    except OSError:
+        log.exception("Socket error processing request.")
+    finally:
+        log.removeFilter(tell_stalled_client)
+    (record,) = caplog.records
+    return record
+
+
+def test_a_client_that_was_cut_off_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """It happens every day, and is nobody's error."""
+    record = told_of(OSError(errno.ETIMEDOUT, "Connection timed out"), caplog)
+    assert (record.levelname, record.exc_info) == ("INFO", None)
+    assert "cut off" in record.getMessage()
+
+
+def test_any_other_error_of_a_connection_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    record = told_of(OSError(errno.EBADF, "Bad file descriptor"), caplog)
+    assert (record.levelname, record.getMessage()) == ("ERROR", "Socket error processing request.")
+    assert record.exc_info is not None
