@@ -41,6 +41,10 @@ JOBS = f"{PREFIX}jobs"
 SWEEPS = f"{PREFIX}sweeps"
 #: String, no TTL: a random name, by which jobs' files are told from those of other deployments.
 DEPLOYMENT = f"{PREFIX}deployment"
+#: ZSET of ended jobs whose logs may be trimmed, by their end in ms; HASH of what each takes; the sum.
+KEPT = f"{PREFIX}kept"
+KEPT_BYTES = f"{KEPT}:bytes"
+KEPT_TOTAL = f"{KEPT}:total"
 #: HASH of task name to JSON of its TaskInfo. No TTL.
 TASKS = f"{PREFIX}tasks"
 #: ZSET of worker ids by last heartbeat, in ms.

@@ -90,7 +90,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="rankcast: %(message)s")
     try:
         check_redis(Settings.from_env().redis_url, logging.getLogger(__name__))
-    except UnsafeRedis as error:
+    except (UnsafeRedis, ValueError) as error:
         # A string as exit code: printed to stderr, and the code is 1.
         sys.exit(f"rankcast: {error}")
 

@@ -23,6 +23,9 @@ class Settings:
     #: Bounds of one job's event log.
     max_log_events: int = 100_000
     max_log_bytes: int = 64 * 1024 * 1024
+    #: Bound of the event logs of all ended jobs together; None: half of what Redis may use, if it has
+    #: a `maxmemory`. Whoever sweeps must have been told the same: the smallest decides.
+    max_ended_log_bytes: int | None = None
     #: So many lost attempts end a job; drains do not count.
     max_losses: int = 3
     #: Longest queue of one task; a submit past it is refused.
@@ -30,9 +33,24 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Read RANKCAST_REDIS_URL and RANKCAST_BROKER_URL (default: the same server)."""
+        """Read RANKCAST_REDIS_URL, RANKCAST_BROKER_URL (default: the same server) and
+        RANKCAST_MAX_ENDED_LOG_BYTES; ValueError if that is no whole number above 0.
+        """
         redis_url = env.get("RANKCAST_REDIS_URL", DEFAULT_REDIS_URL)
-        return cls(redis_url=redis_url, broker_url=env.get("RANKCAST_BROKER_URL", redis_url))
+        return cls(
+            redis_url=redis_url,
+            broker_url=env.get("RANKCAST_BROKER_URL", redis_url),
+            max_ended_log_bytes=_bytes(env, "RANKCAST_MAX_ENDED_LOG_BYTES"),
+        )
+
+
+def _bytes(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ValueError(f"{name} must be a whole number of bytes above 0, not {text!r}")
+    return int(text)
 
 
 def host_name(env: Mapping[str, str] = os.environ) -> str:

@@ -1,7 +1,7 @@
-"""Leases and deadlines that ran out: somebody must notice, also when the last worker has died.
+"""What ran out or is too much: somebody must notice, also when the last worker has died.
 
 Every worker and every web process sweeps. Each sweep is a Lua script over an index by time, so
-any number of them may run at once, and finding nothing costs three short calls.
+any number of them may run at once, and finding nothing costs four short calls.
 
 Nobody is blamed for an outage. Each sweep leaves its time and the server's `run_id`; where the one
 before it is long ago, or of another run, Redis was away, and nobody could renew or start a job: then
@@ -22,17 +22,20 @@ log = logging.getLogger(__name__)
 
 #: Jobs that one script call handles; it blocks Redis for so long and no longer.
 BATCH = 100
+#: The same for logs that are trimmed: one of 64 MiB takes 10 ms.
+LOGS_BATCH = 10
 INTERVAL_S = 1.0
 #: Sweeps of the only process may be late by so many intervals before that counts as an outage.
 LATE_INTERVALS = 3
 
 
 class Swept(NamedTuple):
-    """What one sweep found: leases taken, start deadlines over, ended jobs forgotten."""
+    """What one sweep found: leases taken, start deadlines over, ended jobs forgotten, logs trimmed."""
 
     leases: int
     deadlines: int
     ended: int
+    logs: int
 
 
 class Sweep:
@@ -41,6 +44,7 @@ class Sweep:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._scripts = Scripts(client)
         self._max_losses = settings.max_losses
+        self._max_log_bytes = "" if settings.max_ended_log_bytes is None else settings.max_ended_log_bytes
         longest_pause_s = max(settings.lease_s / 3, LATE_INTERVALS * INTERVAL_S)
         self._grace = (round(settings.lease_s * 1000), round(longest_pause_s * 1000))
 
@@ -52,12 +56,13 @@ class Sweep:
             leases=self._drain("sweep_leases", *self._grace, self._max_losses),
             deadlines=self._drain("sweep_deadlines", *self._grace),
             ended=self._drain("sweep_ended"),
+            logs=self._drain("sweep_logs", self._max_log_bytes, batch=LOGS_BATCH),
         )
 
-    def _drain(self, script: str, *args: int) -> int:
-        total = handled = int(self._scripts.run(script, BATCH, *args))
-        while handled == BATCH:
-            handled = int(self._scripts.run(script, BATCH, *args))
+    def _drain(self, script: str, *args: int | str, batch: int = BATCH) -> int:
+        total = handled = int(self._scripts.run(script, batch, *args))
+        while handled == batch:
+            handled = int(self._scripts.run(script, batch, *args))
             total += handled
         return total
 
@@ -99,4 +104,6 @@ class SweepThread:
             else:
                 is_away = False
                 if any(swept):
-                    log.info("swept %d leases, %d start deadlines, %d ended jobs", *swept)
+                    log.info(
+                        "swept %d leases, %d start deadlines, %d ended jobs, %d logs of ended jobs", *swept
+                    )

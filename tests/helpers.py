@@ -100,7 +100,21 @@ def _described(process: psutil.Process) -> str:
 
 def inconsistencies(client: redis.Redis) -> list[str]:
     """Where record, indexes and time to live of the jobs in Redis do not agree; one line each."""
-    return [fault for job_id in _job_ids(client) for fault in _faults(client, job_id)]
+    of_jobs = [fault for job_id in _job_ids(client) for fault in _faults(client, job_id)]
+    return [*of_jobs, *_faults_of_kept_logs(client)]
+
+
+def _faults_of_kept_logs(client: redis.Redis) -> Iterator[str]:
+    """The sum of what ended jobs keep is what they keep, and each of them has ended or is gone."""
+    kept = {job_id: int(size) for job_id, size in client.hgetall(keys.KEPT_BYTES).items()}
+    if set(kept) != set(client.zrange(keys.KEPT, 0, -1)):
+        yield f"logs of {sorted(kept)} are counted, but the index has {client.zrange(keys.KEPT, 0, -1)}"
+    if sum(kept.values()) != int(client.get(keys.KEPT_TOTAL) or 0):
+        yield f"the logs kept are {kept}, and their sum is {client.get(keys.KEPT_TOTAL)!r}"
+    for job_id in kept:
+        state, size = client.hmget(JobKeys(job_id.decode()).record, ["state", "bytes"])
+        if state is not None and (not JobState(state.decode()).is_terminal or int(size) != kept[job_id]):
+            yield f"job {job_id!r} is {state!r} with {size!r} bytes, and counted with {kept[job_id]}"
 
 
 def _job_ids(client: redis.Redis) -> Iterator[str]:

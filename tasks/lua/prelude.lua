@@ -7,6 +7,7 @@
 local PREFIX = 'rankcast:'
 local RUNNING, DEADLINES, ENDED, JOBS = PREFIX .. 'running', PREFIX .. 'deadlines', PREFIX .. 'ended', PREFIX .. 'jobs'
 local SWEEPS, DEPLOYMENT = PREFIX .. 'sweeps', PREFIX .. 'deployment'
+local KEPT, KEPT_BYTES, KEPT_TOTAL = PREFIX .. 'kept', PREFIX .. 'kept:bytes', PREFIX .. 'kept:total'
 -- An event with more data than this is published as its id and kind; readers take it from the log.
 local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
@@ -72,7 +73,7 @@ end
 
 -- What end_job and give_back need to know of a job.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
-                'deadline', 'due', 'ttl', 'once', 'current', 'attempts'}
+                'deadline', 'due', 'ttl', 'once', 'current', 'attempts', 'bytes'}
 
 -- The attempt that is over, if there was one, joins the others in the record: one JSON object a line.
 local function close_attempt(id, job, now, failure)
@@ -83,6 +84,27 @@ local function close_attempt(id, job, now, failure)
   if breaks >= MAX_ATTEMPTS then lines = lines:match('\n(.*)$') end
   redis.call('HSET', record_key(id), 'attempts', lines)
   redis.call('HDEL', record_key(id), 'current')
+end
+
+-- The logs of ended jobs have one bound for all of them, so what each takes is noted at its end ...
+local function keep_log(id, bytes, now)
+  local before = redis.call('HGET', KEPT_BYTES, id) or 0
+  redis.call('ZADD', KEPT, digits(now), id)
+  redis.call('HSET', KEPT_BYTES, id, bytes)
+  redis.call('INCRBY', KEPT_TOTAL, digits(bytes - before))
+end
+
+-- ... until it is trimmed, or its job is forgotten.
+local function let_log_go(id)
+  local bytes = redis.call('HGET', KEPT_BYTES, id)
+  redis.call('ZREM', KEPT, id)
+  redis.call('HDEL', KEPT_BYTES, id)
+  if redis.call('EXISTS', KEPT) == 0 then
+    -- Whatever the sum was: of nothing it is nothing.
+    redis.call('DEL', KEPT_TOTAL)
+  elseif bytes then
+    redis.call('DECRBY', KEPT_TOTAL, bytes)
+  end
 end
 
 -- The one end of a job: last event, record, indexes, and one expiry for all its keys.  `gist` is the
@@ -108,6 +130,7 @@ local function end_job(id, job, state, now, failure, output, gist)
     redis.call('PEXPIREAT', key, expiry)
   end
   if job.once then redis.call('PEXPIREAT', job.once, expiry) end
+  if job.bytes and job.bytes ~= '0' then keep_log(id, job.bytes, now) end
   return state
 end
 
@@ -139,12 +162,15 @@ local function give_back(id, job, now, is_loss, reason, max_losses, blame)
   return 'queued'
 end
 
--- Differs after every restart of the server; '' where INFO is unknown or kept from us.
-local function run_id()
+-- What the server tells of itself; '' where INFO is unknown or kept from us.
+local function info(section)
   -- The one pcall: it reads, so there is nothing that an error could leave half written.
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and info:match('run_id:(%x+)') or ''
+  local told = redis.pcall('INFO', section)
+  return type(told) == 'string' and told or ''
 end
+
+-- Differs after every restart of the server; '' where it is not told.
+local function run_id() return info('server'):match('run_id:(%x+)') or '' end
 
 -- Whether a lease or start deadline that ran out may be held against anybody now; called by every
 -- sweep.  Redis' clock goes on while Redis is down or its host stands still, and the first sweep can

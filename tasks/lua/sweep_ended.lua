@@ -6,5 +6,6 @@ for _, member in ipairs(members) do
   redis.call('ZREM', ENDED, member)
   redis.call('ZREM', JOBS, id)
   redis.call('ZREM', jobs_of_key(task), id)
+  let_log_go(id)
 end
 return #members

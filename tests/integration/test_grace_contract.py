@@ -22,7 +22,7 @@ from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.sweep import INTERVAL_S, Sweep, Swept
 
-NOTHING = Swept(leases=0, deadlines=0, ended=0)
+NOTHING = Swept(leases=0, deadlines=0, ended=0, logs=0)
 
 
 @pytest.fixture

