@@ -14,7 +14,8 @@ from rankcast.web.hub import CLIENT_NAME
 
 
 class LossyRedis:
-    """Listens on `url`. `lose(payload)` says which published messages do not reach the hub."""
+    """Listens on `url`. `lose(payload)` says which published messages do not reach the hub, and
+    `silence(command)` after which commands their connection hears nothing any more."""
 
     def __init__(self, upstream_url: str) -> None:
         address = urlsplit(upstream_url)
@@ -23,6 +24,7 @@ class LossyRedis:
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.lose: Callable[[bytes], bool] = lambda payload: False
         self.lost: list[bytes] = []
+        self.silence: Callable[[bytes], bool] = lambda command: False
         #: Cleared, they hold what the hub sends, or what it would hear, until they are set again.
         self.commands, self.replies = threading.Event(), threading.Event()
         self.commands.set()
@@ -61,12 +63,16 @@ class LossyRedis:
             if not self._is_cut:
                 far = socket.create_connection(self._upstream)
                 self._open.add(far)
-                is_hub = threading.Event()
-                back = threading.Thread(target=self._carry_back, args=(far, near, is_hub), daemon=True)
+                is_hub, is_silent = threading.Event(), threading.Event()
+                back = threading.Thread(
+                    target=self._carry_back, args=(far, near, is_hub, is_silent), daemon=True
+                )
                 back.start()
                 while data := near.recv(65536):
                     if CLIENT_NAME.encode() in data:
                         is_hub.set()
+                    if self.silence(data):
+                        is_silent.set()
                     if is_hub.is_set():
                         self.commands.wait()
                     far.sendall(data)
@@ -77,10 +83,14 @@ class LossyRedis:
             if far is not None:
                 self._close(far)
 
-    def _carry_back(self, far: socket.socket, near: socket.socket, is_hub: threading.Event) -> None:
+    def _carry_back(
+        self, far: socket.socket, near: socket.socket, is_hub: threading.Event, is_silent: threading.Event
+    ) -> None:
         rest = b""
         with contextlib.suppress(OSError):
             while data := far.recv(65536):
+                if is_silent.is_set():
+                    continue
                 if not is_hub.is_set():
                     near.sendall(data)
                     continue

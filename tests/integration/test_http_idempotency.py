@@ -5,7 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import redis as redis_py
-from jobs import SUCCESS, TASK, running
+from helpers import wait_until
+from jobs import SUCCESS, TASK, running, submit
+from lossy import lossy_redis
+from web_tier import web_tier
 
 from rankcast import Client, RequestRefused
 from rankcast.tasks.celery_app import queue_of
@@ -46,6 +49,28 @@ def test_fifty_posts_at_once_are_one_job(web: str, other_web: str, store: JobSto
     assert len({answer.json()["job_id"] for answer in answers}) == 1
     assert ["Idempotency-Replayed" in answer.headers for answer in answers].count(False) == 1
     assert store.queued_count(TASK) == 1
+
+
+def test_a_web_process_killed_before_it_answers_leaves_one_job(
+    valkey_url: str, other_web: str, redis: redis_py.Redis, store: JobStore
+) -> None:
+    """kill -9 when the job is written and its client has heard nothing: the repeat finds it, at another
+    process, and sends the wake-up that was never sent."""
+    submit(store, "acme/other")  # so that Redis knows the script, and the kill meets its first call
+    with lossy_redis(valkey_url) as line, web_tier(line.url) as killed, ThreadPoolExecutor(1) as client:
+        line.silence = lambda command: b"EVALSHA" in command and b"rankcast:idempotency:" in command
+        first = client.submit(httpx.post, f"{killed.url}/jobs", json=BODY, headers=KEY, timeout=30)
+        wait_until(lambda: store.queued_count(TASK) == 1, "the job to be written")
+        assert not first.done()
+        killed.kill()
+        assert isinstance(first.exception(30), httpx.TransportError)
+    written = store.head_of(TASK)
+    assert redis.llen(queue_of(TASK)) == 0
+    again = httpx.post(f"{other_web}/jobs", json=BODY, headers=KEY)
+    assert (again.status_code, again.json()["job_id"]) == (202, written)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert store.queued_count(TASK) == 1
+    assert redis.llen(queue_of(TASK)) == 1
 
 
 def test_a_repeat_wakes_a_worker_again(web: str, redis: redis_py.Redis) -> None:
