@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import suppress
 from multiprocessing import forkserver
+from pathlib import Path
 
 
 class Child:
@@ -34,6 +35,14 @@ class Child:
         with suppress(OSError, EOFError):
             return int(forkserver.read_signed(self._status_fd))
         return None
+
+    def is_stopped(self) -> bool:
+        """Whether a signal (SIGSTOP) has stopped it, and not a debugger, which lets it go on again."""
+        with suppress(OSError):
+            # Behind the command's name, which may hold anything: proc_pid_stat(5).
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+            return stat.rpartition(b")")[2].split()[0] == b"T"
+        return False
 
     def kill(self) -> None:
         """SIGKILL to it and to everything in its session's process group."""

@@ -103,7 +103,7 @@ class RankGroup:
         #: How ranks failed in this start or call, in the order in which it became known.
         self._endings: list[Ending] = []
         self._control: Control | None = None
-        #: Over the call that runs.
+        #: Over the start or the call that runs.
         self._vigil: Vigil | None = None
         self._selector = selectors.DefaultSelector()
 
@@ -127,8 +127,8 @@ class RankGroup:
         cores). `settings` reach rank 0, which publishes. `on_log` is called from this thread. `oom`
         says whether a SIGKILL was for want of memory (default: this system's count).
 
-        GroupFailed, with nothing left running, when a rank raises or ends, when it takes too long,
-        and when `control` asks for it.
+        GroupFailed, with nothing left running, when a rank raises, ends or is stopped, when it takes
+        too long, and when `control` asks for it.
         """
         group = cls(task, on_log, oom or OomWatch())
         try:
@@ -150,11 +150,11 @@ class RankGroup:
         return tuple(member.pid for member in self._members)
 
     def is_usable(self) -> bool:
-        """Whether `run` may be called: it is ready, and no rank has ended since. A group that lost
-        a rank while it waited is killed here."""
+        """Whether `run` may be called: it is ready, and no rank has ended or been stopped since. A
+        group that lost a rank while it waited is killed here."""
         if self.state is GroupState.READY:
             self._serve(0.0)
-            if self._endings or any(member.has_hung_up for member in self._members):
+            if self._endings or any(member.has_hung_up or member.is_stopped for member in self._members):
                 self.kill()
         return self.state is GroupState.READY
 
@@ -174,9 +174,9 @@ class RankGroup:
         before this returns. An error names the rank whose failure was the cause. A group that is
         not usable any more has been killed, and is gone.
 
-        The group is killed after `timeout_s`; when a rank was not heard for `silence_s`: it is
-        frozen, or something in it holds the interpreter's lock; and when none of them showed any
-        progress for `stall_s`, to the second. None: no limit.
+        The group is killed after `timeout_s`; when a rank was not heard for `silence_s`: something in
+        it holds the interpreter's lock, or it is frozen; sooner when its process is stopped; and when
+        none of them showed any progress for `stall_s`, to the second. None: no limit.
         """
         self._enter(GroupState.BUSY, GroupState.READY)
         # What a rank wrote between two jobs belongs to neither.
@@ -235,8 +235,10 @@ class RankGroup:
             self._members.append(Member.bear(rank, forkserver, self._selector, self, is_fresh=is_fresh))
         for member, order in zip(self._members, self._orders(settings, devices, threads), strict=True):
             member.send(frame(order))
+        self._vigil = Vigil(self._members, silence_s=None, stall_s=None)
         with self._heeding(control):
             self._wait(deadlines, call=None)
+        self._vigil = None
         if self._endings:
             raise Cut(cause(self._endings, is_setup=True, has_memory_run_out=self._oom.has_risen))
         reports = [member.report for member in self._members]

@@ -95,6 +95,10 @@ class Member:
     def pid(self) -> int:
         return self._child.pid
 
+    @property
+    def is_stopped(self) -> bool:
+        return self._child.is_stopped()
+
     def send(self, framed: bytes) -> None:
         self._pipe.send(framed)
         if self._pipe.has_unsent:

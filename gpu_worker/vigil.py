@@ -7,6 +7,12 @@ from typing import Any, Protocol
 from rankcast.gpu_worker.supervision import Cut
 from rankcast.tasks.job import JobErrorInfo
 
+#: A rank that was not heard for this long is looked at: one whose process is stopped will not speak
+#: again by itself. Three heartbeats, so that no rank is looked at that is only late.
+STOPPED_S = 3.0
+#: And then again, as long as it is not heard.
+LOOK_AGAIN_S = 1.0
+
 
 class Watched(Protocol):
     """What is known of a rank: gpu_worker.member.Member."""
@@ -19,9 +25,15 @@ class Watched(Protocol):
     heard_s: float
     quiet_s: float
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its process stands still by a signal, when this is asked."""
+
 
 class Vigil:
-    """Watches the ranks of one call. `silence_s` and `stall_s` as `@task` has them; None: no limit."""
+    """Watches the ranks of one call, or of a start: there nobody speaks before it is ready, and a rank
+    that is stopped is all that can be seen. `silence_s` and `stall_s` as `@task` has them; None: no
+    limit."""
 
     def __init__(
         self,
@@ -50,20 +62,24 @@ class Vigil:
             rank.heard_s = self._clock()
 
     def left_s(self) -> float | None:
-        """How long until a rank will have been silent for too long; Cut once one has, and once none
-        got on for too long. None: no limit."""
+        """How long until the ranks must be looked at again; None when none is at work. Cut once one
+        has stopped or was silent for too long, and once none got on for too long."""
         at_work = [rank for rank in self._ranks if rank.report is None and not rank.has_ended]
         if not at_work:
             return None
         self._check_progress(at_work)
-        if self._silence_s is None:
-            return None
-        least = min(at_work, key=lambda rank: rank.heard_s)
-        left_s = least.heard_s + self._silence_s - self._clock()
-        if left_s <= 0:
-            message = f"rank {least.rank} was not heard for {self._silence_s:g} s"
-            raise Cut(JobErrorInfo(kind="rank_frozen", message=message, rank=least.rank))
-        return left_s
+        # The one that was silent for longest comes first: it is the one to name.
+        at_work.sort(key=lambda rank: rank.heard_s)
+        return min(self._patience_s(rank) for rank in at_work)
+
+    def _patience_s(self, rank: Watched) -> float:
+        silent_s = self._clock() - rank.heard_s
+        if self._silence_s is not None and silent_s >= self._silence_s:
+            raise _frozen(rank, f"rank {rank.rank} was not heard for {self._silence_s:g} s")
+        if silent_s >= STOPPED_S and rank.is_stopped:
+            raise _frozen(rank, f"rank {rank.rank} is stopped, and was not heard for {silent_s:.1f} s")
+        left_s = STOPPED_S - silent_s if silent_s < STOPPED_S else LOOK_AGAIN_S
+        return left_s if self._silence_s is None else min(left_s, self._silence_s - silent_s)
 
     def _check_progress(self, at_work: Sequence[Watched]) -> None:
         if self._stall_s is None:
@@ -73,3 +89,7 @@ class Vigil:
         if quiet_s >= self._stall_s:
             message = f"no rank streamed, asked should_stop() or said alive() for {self._stall_s:g} s"
             raise Cut(JobErrorInfo(kind="stalled", message=message))
+
+
+def _frozen(rank: Watched, message: str) -> Cut:
+    return Cut(JobErrorInfo(kind="rank_frozen", message=message, rank=rank.rank))

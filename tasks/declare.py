@@ -31,8 +31,9 @@ class TaskDeclaration:
     #: How long a call may go on without a sign of progress: `add_streaming_result`, `should_stop` or
     #: `alive`, on any rank.
     stall_s: float | None = None
-    #: How long a rank may be unheard before it counts as frozen. A call into C that keeps the
-    #: interpreter's lock looks the same: a task that makes longer ones needs more.
+    #: How long a rank may be unheard during a call before it counts as frozen. A call into C that keeps
+    #: the interpreter's lock looks the same: a task that makes longer ones needs more. A rank that is
+    #: stopped by a signal is seen within seconds, whatever this says.
     silence_s: float = 15.0
     #: How long starting a group may take, `setup` included.
     setup_timeout_s: float = 600.0

@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from helpers import wait_until
 
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
 from rankcast.gpu_worker.oom import OomWatch
@@ -78,13 +79,26 @@ def test_an_exception_is_told_with_its_type_message_and_place(hold):
     assert error.traceback.rstrip().endswith("ValueError: boom")
 
 
-@pytest.mark.parametrize("way", ["stop", "hold the interpreter"])
-def test_a_rank_that_is_not_heard_any_more_is_given_up(hold, way):
-    """Frozen, or stuck in C with the interpreter's lock: no thread of its own could tell."""
-    held = hold("t/fails")
-    outcome = held.run(way=way, limits={"silence_s": 2.0})
+def test_a_rank_that_is_stopped_is_given_up_within_seconds(hold):
+    """Its process says so: nobody waits until it was silent for too long."""
+    outcome = hold("t/fails").run(way="stop", limits={"silence_s": 600.0})
+    assert (outcome.error.kind, outcome.error.rank) == ("rank_frozen", 1)
+    assert "rank 1 is stopped" in outcome.error.message
+
+
+def test_a_rank_that_holds_the_interpreter_in_c_is_given_up_after_its_silence(hold):
+    """No thread of its own could tell, and its process runs: silence is all that shows."""
+    outcome = hold("t/fails").run(way="hold the interpreter", limits={"silence_s": 2.0})
     assert (outcome.error.kind, outcome.error.rank) == ("rank_frozen", 1)
     assert "not heard for 2 s" in outcome.error.message
+
+
+def test_a_rank_that_was_stopped_while_it_waited_takes_no_call(hold):
+    """The group is replaced before a job is sent to it."""
+    held = hold("t/echo")
+    os.kill(held.group.pids[1], signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(held.group.pids[1]).status() == psutil.STATUS_STOPPED, "its stop")
+    assert not held.group.is_usable()
 
 
 def test_a_call_may_not_run_for_ever(hold):
@@ -152,6 +166,7 @@ def test_what_cannot_be_encoded_fails_the_job_and_not_the_group(hold, where):
         ("t/raises-in-setup", "setup_failed", 1, "no weights here"),
         ("t/exits-in-setup", "setup_failed", 0, "exit code 9"),
         ("t/hangs-in-setup", "setup_timeout", None, "not ready after 1 s"),
+        ("t/stops-in-setup", "rank_frozen", 1, "rank 1 is stopped"),
     ],
 )
 def test_a_group_that_does_not_start_says_why_and_leaves_nothing(hold, name, kind, rank, message):

@@ -18,9 +18,11 @@ def host(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worke
         yield started
 
 
-def test_a_job_whose_rank_freezes_runs_again(site: Site, host: Worker):
-    """A loss like any other, with its own kind: the rank that was not heard is named."""
-    job_id = site.submit("acme/freezes")
+@pytest.mark.parametrize("task", ["acme/stops", "acme/sticks"])
+def test_a_job_whose_rank_freezes_runs_again(site: Site, host: Worker, task: str):
+    """Stopped by a signal, or in C with the interpreter's lock. A loss like any other, with its own kind:
+    the rank that was not heard is named."""
+    job_id = site.submit(task)
     record = site.wait_ended(job_id)
     assert (record.state, record.attempt, record.losses) == (JobState.SUCCEEDED, 2, 1)
     error = record.attempts[0].error
