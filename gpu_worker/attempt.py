@@ -22,7 +22,7 @@ from rankcast.gpu_worker.forkserver import TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
 from rankcast.gpu_worker.joblogs import JobLines, LogWriter
 from rankcast.gpu_worker.lease import LeaseKeeper
-from rankcast.gpu_worker.loading import Loader, drop_broken_group
+from rankcast.gpu_worker.loading import Loader, drop_broken_group, hand_back, what_is_left
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slot, Slots
@@ -81,6 +81,8 @@ def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> Ran:
             # It began while this waited for a slot.
             return Ran.NOTHING
         drop_broken_group(slot)
+        if what_is_left(slot):
+            return Ran.NOTHING
         token = new_token()
         # The same token each time: a claim whose reply was lost is found again, not made twice.
         claim = insist(
@@ -97,7 +99,7 @@ def run_attempt(parts: Parts, task: TaskDescription, job_id: str | None) -> Ran:
             return Ran.NOTHING
         return Attempt(parts, task, slot, claim).run()
     finally:
-        parts.slots.release(slot)
+        hand_back(parts.slots, slot)
 
 
 class Attempt:

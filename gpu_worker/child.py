@@ -1,12 +1,12 @@
 """Step 5. A child of the forkserver, as the worker holds it: it is not the worker's own child."""
 
 import os
-import select
 import signal
 import time
 from contextlib import suppress
 from multiprocessing import forkserver
-from pathlib import Path
+
+from rankcast.gpu_worker.processes import is_readable, process
 
 
 class Child:
@@ -37,12 +37,9 @@ class Child:
         return None
 
     def is_stopped(self) -> bool:
-        """Whether a signal (SIGSTOP) has stopped it, and not a debugger, which lets it go on again."""
-        with suppress(OSError):
-            # Behind the command's name, which may hold anything: proc_pid_stat(5).
-            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
-            return stat.rpartition(b")")[2].split()[0] == b"T"
-        return False
+        """Whether a signal (SIGSTOP) has stopped it."""
+        found = process(self.pid)
+        return found is not None and found.is_stopped
 
     def kill(self) -> None:
         """SIGKILL to it and to everything in its session's process group."""
@@ -70,10 +67,3 @@ def _open_pidfd(pid: int) -> int | None:
     with suppress(AttributeError, OSError):
         return os.pidfd_open(pid)
     return None
-
-
-def is_readable(fd: int, timeout_s: float) -> bool:
-    """Whether there is something to read from `fd`, an end included, within `timeout_s`."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0.0, timeout_s) * 1000))

@@ -8,6 +8,8 @@ from rankcast.tasks.state import JobState
 
 #: Came from outside, so another attempt may fare better: it is made, up to the limit of losses.
 LOSSES = frozenset({"group_lost", "rank_frozen"})
+#: No attempt was begun: it costs the job nothing.
+NOT_BEGUN = frozenset({"slot_not_free"})
 #: Will most likely happen again: tried again only as often as the task's `retries` says.
 RETRIED = frozenset({"exception", "exited", "setup_failed", "oom_killed", "storage_full"})
 
@@ -39,6 +41,8 @@ def decide(
     if not is_cancelled:
         if error.kind in LOSSES:
             return GiveBack(reason=error.message, is_loss=True, error=error)
+        if error.kind in NOT_BEGUN:
+            return GiveBack(reason=error.message)
         if error.kind in RETRIED and retries_left > 0:
             return GiveBack(reason=error.message, is_retry=True, error=error)
     return Outcome(state=JobState.FAILED, error=error, metrics=metrics)

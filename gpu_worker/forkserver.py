@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from rankcast.gpu_worker.birth import Birth
-from rankcast.gpu_worker.child import Child, is_readable
+from rankcast.gpu_worker.child import Child
 from rankcast.gpu_worker.messages import Describe, Described
 from rankcast.gpu_worker.pipe import BlockingEnd
+from rankcast.gpu_worker.processes import is_readable
 from rankcast.tasks.declare import is_file
 from rankcast.tasks.errors import RankcastError
 

@@ -38,6 +38,7 @@ from rankcast.gpu_worker.messages import (
 )
 from rankcast.gpu_worker.oom import OomWatch
 from rankcast.gpu_worker.pipe import frame
+from rankcast.gpu_worker.remains import Remains
 from rankcast.gpu_worker.supervision import Control, Cut, Deadlines
 from rankcast.gpu_worker.verdict import Ending, cause, may_go_on
 from rankcast.gpu_worker.vigil import Vigil
@@ -47,8 +48,9 @@ from rankcast.tasks.settings import Settings
 
 #: After one rank failed: for the others to tell what they know, before they are killed.
 STRAGGLER_GRACE_S = 1.0
-#: For killed processes to be gone. One inside an uninterruptible system call stays for longer.
-REAP_TIMEOUT_S = 10.0
+#: For killed processes to be gone. One inside an uninterruptible system call stays for longer; the job
+#: ends without it, and the slot waits.
+REAP_TIMEOUT_S = 2.0
 CLOSE_GRACE_S = 5.0
 #: A wait that takes so much longer than it was meant to was not the ranks' doing.
 OVERSLEPT_S = 1.0
@@ -69,11 +71,13 @@ class GroupState(StrEnum):
 
 
 class GroupFailed(RankcastError):
-    """Raised when a group does not come up; `error` says why, in the words of a job's error."""
+    """Raised when a group does not come up; `error` says why, in the words of a job's error. `remains`
+    are its own, where it had begun."""
 
-    def __init__(self, error: JobErrorInfo) -> None:
+    def __init__(self, error: JobErrorInfo, remains: Remains | None = None) -> None:
         super().__init__(error.message)
         self.error = error
+        self.remains = remains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +139,10 @@ class RankGroup:
             group._start(forkserver, settings, tuple(devices), threads, control)
         except ForkServerLost as error:
             group.kill()
-            raise GroupFailed(JobErrorInfo(kind="group_lost", message=str(error))) from error
+            raise GroupFailed(JobErrorInfo(kind="group_lost", message=str(error)), group.remains) from error
         except Cut as cut:
             group.kill()
-            raise GroupFailed(cut.error) from None
+            raise GroupFailed(cut.error, group.remains) from None
         except BaseException:
             group.kill()
             raise
@@ -148,6 +152,11 @@ class RankGroup:
     def pids(self) -> tuple[int, ...]:
         """The ranks' processes, in order of rank."""
         return tuple(member.pid for member in self._members)
+
+    @property
+    def remains(self) -> Remains:
+        """What may be left of it once it is closed."""
+        return Remains(self.pids)
 
     def is_usable(self) -> bool:
         """Whether `run` may be called: it is ready, and no rank has ended or been stopped since. A
@@ -192,8 +201,8 @@ class RankGroup:
             self._on_log, self._vigil = own_on_log, None
 
     def kill(self) -> None:
-        """SIGKILL to every rank and to all that it started, and wait until they are gone. Does no
-        harm twice."""
+        """SIGKILL to every rank and to all that it started, and wait until they are gone, or for
+        REAP_TIMEOUT_S. Does no harm twice."""
         if self.state is GroupState.CLOSED:
             return
         self.state = GroupState.BROKEN
@@ -204,6 +213,7 @@ class RankGroup:
             if not member.wait(deadline - time.monotonic()):
                 logger.error("rank %d (pid %d) hangs in the kernel and does not die", member.rank, member.pid)
             member.close()
+        self.remains.end(deadline - time.monotonic())
         self._selector.close()
         self.state = GroupState.CLOSED
 

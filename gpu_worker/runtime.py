@@ -2,7 +2,7 @@
 
 `Runtime(...)` is made in the main thread and decides what this worker can run. `open` connects it:
 from then on it takes jobs, in Celery's pool threads, one a slot. Its own threads are few and each
-does one thing: leases, the control channel, the heartbeat, wake-ups, idle groups, printed lines,
+does one thing: leases, the control channel, the heartbeat, wake-ups, unused slots, printed lines,
 the sweep.
 """
 
@@ -25,7 +25,7 @@ from rankcast.gpu_worker.group import GroupFailed, RankGroup
 from rankcast.gpu_worker.identity import has_died, own_id
 from rankcast.gpu_worker.joblogs import JobLines, LogWriter
 from rankcast.gpu_worker.lease import LeaseKeeper
-from rankcast.gpu_worker.loading import Loader, unload
+from rankcast.gpu_worker.loading import Loader, end_quarantines, hand_back, unload
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slots, lay_out
 from rankcast.gpu_worker.supervision import Control
@@ -40,8 +40,8 @@ from rankcast.tasks.sweep import Sweep, SweepThread
 from rankcast.tasks.takeover import Takeover
 
 HEARTBEAT_EVERY_S = 1.0
-#: How late an idle group may be closed, at most.
-IDLE_LOOK_S = 5.0
+#: How late an idle group may be closed, or a slot come out of quarantine, at most.
+SLOTS_LOOK_S = 1.0
 #: How often to look for checkpoints of jobs that are forgotten.
 CHECKPOINTS_LOOK_S = 600.0
 #: Another worker on this host may have died.
@@ -81,7 +81,9 @@ class Runtime:
         self._own = WakeUps(app, self._parts.store, self.slots, list(self.tasks), self.own_queue)
         self._wake_ups = Ticker("wake-ups", LOOK_EVERY_S, self._look)
         self._heartbeat = Ticker("heartbeat", HEARTBEAT_EVERY_S, self._tell)
-        self._idle = Ticker("idle", min(IDLE_LOOK_S, max(0.05, settings.idle_ttl_s / 4)), self._close_idle)
+        self._tending = Ticker(
+            "slots", min(SLOTS_LOOK_S, max(0.05, settings.idle_ttl_s / 4)), self._tend_slots
+        )
         self._takeover = Takeover(
             self._redis, settings.deployment, has_died=lambda worker: has_died(worker, settings.host)
         )
@@ -121,7 +123,7 @@ class Runtime:
         self._channel.start()
         for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
             part.start()
-        for ticker in (self._idle, self._neighbours, self._checkpoints):
+        for ticker in (self._tending, self._neighbours, self._checkpoints):
             ticker.start()
         self._sweep.start()
         threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
@@ -181,7 +183,7 @@ class Runtime:
         self.drain()
         for ticker in (
             self._wake_ups,
-            self._idle,
+            self._tending,
             self._neighbours,
             self._checkpoints,
             self._heartbeat,
@@ -258,7 +260,9 @@ class Runtime:
     def _load_ahead(self) -> None:
         for name in self.settings.warm:
             slot = self.slots.acquire(name)
-            assert slot is not None, "only a job's attempt makes a slot back off"
+            if slot is None:
+                logger.error("%s is not loaded ahead of its first job: no slot is free for it", name)
+                continue
             lines = JobLines(self._parts.logs, self.settings.host, None)
             try:
                 if not slot.is_warm_for(name):
@@ -266,7 +270,7 @@ class Runtime:
             except GroupFailed as failed:
                 logger.error("%s could not be loaded ahead of its first job: %s", name, failed)
             finally:
-                self.slots.release(slot)
+                hand_back(self.slots, slot)
 
     def _limit_drain(self, timeout_s: float) -> None:
         self._parts.is_draining.wait()
@@ -274,12 +278,13 @@ class Runtime:
             logger.warning("drained for %g s: jobs that still run go back to their queue", timeout_s)
             self.abandon()
 
-    def _close_idle(self) -> None:
+    def _tend_slots(self) -> None:
+        end_quarantines(self.slots)
         while slot := self.slots.acquire_idle(self.settings.idle_ttl_s):
             try:
                 unload(slot)
             finally:
-                self.slots.release(slot)
+                hand_back(self.slots, slot)
 
     def _close_groups(self) -> None:
         """All at once: each may take the time that its `teardown` has."""

@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from rankcast.gpu_worker.remains import Remains
 from rankcast.gpu_worker.settings import WorkerSettings
 
 #: After a group died at its start: how long its task stays off that slot; twice as long each time.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 G = TypeVar("G")
-#: `loading` and `busy` slots are held by a thread, `idle` ones may be acquired.
-SlotState = Literal["idle", "loading", "busy"]
+#: `loading` and `busy` slots are held by a thread, `idle` ones may be acquired, and `quarantined` ones
+#: not before what their last group left there is gone.
+SlotState = Literal["idle", "loading", "busy", "quarantined"]
 
 
 class Pause(NamedTuple):
@@ -38,6 +40,8 @@ class Slot(Generic[G]):
     group: G | None = None
     task: str | None = None
     job_id: str | None = None
+    #: Of the group that was here last, as far as it is not known to be gone.
+    remains: Remains | None = None
     #: When it was last given back, on the clock of its Slots.
     idle_since: float = 0.0
     #: Tasks whose group died here when it was last started.
@@ -72,8 +76,12 @@ class Slots(Generic[G]):
 
     @property
     def free(self) -> int:
-        """How many slots no thread holds."""
+        """How many slots may be acquired."""
         return sum(slot.state == "idle" for slot in self._slots)
+
+    def quarantined(self) -> Sequence[Slot[G]]:
+        """The slots that may not, to be released once they are clean."""
+        return [slot for slot in self._slots if slot.state == "quarantined"]
 
     def free_for(self, task: str) -> int:
         """How many of them do not back off from `task`."""
@@ -81,13 +89,13 @@ class Slots(Generic[G]):
 
     def acquire(self, task: str) -> Slot[G] | None:
         """Hold a slot for `task`: one that is warm for it, else an empty one, else the least used;
-        None while every free one backs off from it.
+        None while every free one backs off from it, or none is free and one is quarantined.
 
         There is one thread per slot, so this waits only for a slot that loads a group ahead of its
         first job.
         """
         with self._freed:
-            self._freed.wait_for(lambda: self.free)
+            self._freed.wait_for(lambda: self.free or self.quarantined())
             slot = min(self._free_for(task), key=lambda s: _preference(s, task), default=None)
             if slot is not None:
                 slot.state = "busy"
@@ -113,9 +121,10 @@ class Slots(Generic[G]):
         ]
 
     def release(self, slot: Slot[G]) -> None:
-        """Give a slot back, with whatever group it now has."""
+        """Give a slot back, with whatever group it now has; with remains it goes into quarantine."""
         with self._freed:
-            slot.state, slot.job_id, slot.idle_since = "idle", None, self._clock()
+            slot.state = "idle" if slot.remains is None else "quarantined"
+            slot.job_id, slot.idle_since = None, self._clock()
             self._freed.notify()
 
     def acquire_idle(self, ttl_s: float) -> Slot[G] | None:

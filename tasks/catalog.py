@@ -47,7 +47,8 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotInfo:
-    """One slot of a worker: `state` is idle, loading or busy, `warm` the task of its loaded group."""
+    """One slot of a worker: `state` is idle, loading, busy or quarantined, `warm` the task of its loaded
+    group."""
 
     index: int
     devices: Sequence[int]

@@ -1,6 +1,7 @@
 """Real workers for tests: `with worker(url, "steady.py") as it: ...`, or a whole `Site` around one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,11 @@ class Worker:
     def family(self) -> list[str]:
         """It, its forkserver and its ranks, as far as they live; also those that lost their parent."""
         return marked(self._env)
+
+    @property
+    def ranks(self) -> list[int]:
+        """The processes of the group that it loaded last, in order of rank."""
+        return [int(pid) for pid in re.findall(r" ms, pids \((.*)\)", self.log)[-1].split(",") if pid]
 
     def wait_gone(self) -> None:
         """Nothing of it is left, a rank that its parent's death should have ended included."""

@@ -1,5 +1,9 @@
 """What only a GPU can show: CUDA after the forkserver's preload, NCCL, and memory that comes back."""
 
+import pytest
+
+from rankcast.gpu_worker.gpu_memory import memory_holders
+
 TASKS = "tasks.py"
 
 
@@ -32,6 +36,17 @@ def test_a_tensor_on_the_gpu_can_be_streamed(hold):
     held = hold("gpu/streams", 0)
     held.run()
     assert held.results()[0]["latents"]["shape"] == [4]
+
+
+def test_a_slot_is_clean_once_the_memory_of_its_killed_group_is_back(hold, wait_until):
+    """By what nvidia-smi tells of each process; not in a container that does not see the host's pids."""
+    held = hold("gpu/hog", 0)
+    with held.running() as going:
+        if not memory_holders() & set(held.group.pids):
+            going.control.abandon()
+            pytest.skip("nvidia-smi tells no pid of this process' namespace")
+        going.control.request_cancel()
+    wait_until(lambda: not held.group.remains.left(has_gpus=True), "processes and memory are gone")
 
 
 def test_the_memory_of_a_killed_group_comes_back(hold, memory_used_mib, wait_until):

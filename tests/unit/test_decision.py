@@ -33,6 +33,11 @@ def test_a_lost_group_costs_the_job_a_loss_and_no_retry(kind: str):
     assert decided(kind, retries_left=1) == decided(kind)
 
 
+def test_an_attempt_that_could_not_begin_costs_nothing():
+    """The slot was not free after all."""
+    assert decided("slot_not_free") == GiveBack(reason="boom")
+
+
 @pytest.mark.parametrize("kind", ["exception", "exited", "setup_failed", "oom_killed", "storage_full"])
 def test_what_will_likely_happen_again_is_tried_again_only_if_the_task_says_so(kind: str):
     """And only so often."""

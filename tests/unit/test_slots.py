@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankcast.gpu_worker.remains import Remains
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slot, Slots, devices_of, lay_out
 
@@ -116,6 +117,21 @@ def test_a_job_waits_for_a_slot_that_is_being_loaded_ahead():
     job.join(timeout=5)
     assert got == [True]
     assert slots.free == 0
+
+
+def test_a_slot_with_remains_is_offered_to_nobody():
+    """A job does not wait for it either: another worker may have it. Clean again, it is like any other."""
+    slots: Slots[str] = Slots([()])
+    slot = held(slots, "acme/a")
+    slot.remains = Remains([1])
+    slots.release(slot)
+    assert (slot.state, slots.free, slots.free_for("acme/a")) == ("quarantined", 0, 0)
+    assert slots.acquire("acme/a") is None
+    assert slots.acquire_idle(0.0) is None
+    [slot] = slots.quarantined()
+    slot.remains = None
+    slots.release(slot)
+    assert held(slots, "acme/a") is slot
 
 
 def test_the_slot_size_is_the_largest_task():
