@@ -20,6 +20,7 @@ from celery.concurrency.thread import TaskPool
 from celery.worker.control import control_command
 from celery.worker.control import revoke as stock_revoke
 
+from rankcast.gpu_worker import broker
 from rankcast.gpu_worker.runtime import Runtime
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.tasks.celery_app import RUN_JOB, make_app, queue, queue_of
@@ -29,6 +30,7 @@ from rankcast.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+broker.repair()
 app = make_app(Settings.from_env())
 #: What this process runs; a worker process has exactly one, from `celeryd_init` on.
 _runtimes: list[Runtime] = []
