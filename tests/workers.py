@@ -89,10 +89,13 @@ def worker(
     options: tuple[str, ...] = (),
     is_command: bool = False,
     is_ready: bool = True,
+    leads_group: bool = False,
+    control_group: Path | None = None,
 ) -> Iterator[Worker]:
     """`celery -A rankcast.gpu_worker.worker worker` with these tasks; its log lies in `folder`.
 
     `is_command`: the same as `rankcast worker`, told by its options instead of the environment.
+    `leads_group`: in a process group of its own. `control_group`: it and all that it starts live there.
     """
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
     specs = tuple(str(TASKS / spec) if (TASKS / spec).exists() else spec for spec in specs)
@@ -109,6 +112,9 @@ def worker(
             "RANKCAST_GPUS": "none",
         }
         told = clean_env(**{**by_env, **(env or {})})
+    if control_group is not None:
+        enter = f'echo $$ > "{control_group}/cgroup.procs" && exec "$@"'
+        command = ["sh", "-c", enter, "sh", *command]
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
@@ -116,6 +122,7 @@ def worker(
             env=told,
             stdout=out,
             stderr=subprocess.STDOUT,
+            process_group=0 if leads_group else None,
         )
     started = Worker(process, log, told)
     try:

@@ -121,6 +121,21 @@ def test_a_message_for_a_job_that_has_ended_does_nothing(site: Site, host: Worke
     assert site.store.record(job_id).attempt == 1
 
 
+def test_a_message_that_comes_four_times_is_one_attempt(site: Site, host: Worker):
+    """While the job waits, and while it runs."""
+    blocker, job_id = site.submit("acme/patient"), site.submit("acme/steps", {"steps": 5, "delay_s": 0.1})
+    site.wait_event(blocker, "pid")
+    for _ in range(3):
+        site.wake("acme/steps", job_id)
+    site.store.cancel(blocker)
+    site.wait_event(job_id, '"step"')
+    site.wake("acme/steps", job_id)
+    assert output(site, job_id)["world_size"] == 2
+    wait_until(lambda: not site.redis.exists(queue_of("acme/steps"), "unacked"), "the messages are read")
+    assert site.store.record(job_id).attempt == 1
+    assert [b'"starting"' in (event.data or b"") for event in site.events(job_id)].count(True) == 1
+
+
 def test_jobs_start_in_the_order_of_their_priority(site: Site, host: Worker):
     """The record decides, whatever order the messages come in."""
     blocker = site.submit("acme/patient")

@@ -58,6 +58,16 @@ def test_a_job_that_loses_every_group_fails_with_what_happened_to_the_last(site:
     assert "as 2 before it" in record.error["message"]
 
 
+def test_a_job_that_kills_every_group_keeps_no_other_from_running(site: Site, host: Worker):
+    """On the same slot, while it goes through its attempts."""
+    poison = site.submit("acme/unlucky", {"deaths": 9})
+    others = [site.submit("acme/unlucky", {"deaths": 0}) for _ in range(4)]
+    assert {site.wait_ended(job_id).state for job_id in others} == {JobState.SUCCEEDED}
+    assert [site.store.record(job_id).attempt for job_id in others] == [1, 1, 1, 1]
+    record = site.wait_ended(poison)
+    assert (record.state, record.attempt, record.losses) == (JobState.FAILED, 3, 3)
+
+
 def test_an_exception_is_retried_as_often_as_the_task_says(site: Site, host: Worker):
     """These attempts are no losses; the stream says why it starts over."""
     job_id = site.submit("acme/stubborn", {"failures": 2})
