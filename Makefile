@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench chaos
+.PHONY: demo test check bench reliability chaos
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
@@ -22,6 +22,9 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
+
+reliability: $(VENV)/.test
+	$(BIN)/python benchmarks/reliability.py
 
 # Faults into a system under load; tests/chaos/README.md says how to read what it prints.
 chaos: SECONDS ?= 600

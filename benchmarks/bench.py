@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.actor import ROOT, Actor
+from benchmarks.deployment import Deployment
 from benchmarks.measure import NotInstalled
 from benchmarks.system import System
 
@@ -25,12 +26,19 @@ class Bench:
     """Starts on first use, ends all of it on exit. Logs of all processes lie in `logs`."""
 
     def __init__(self, logs: Path) -> None:
-        self._logs = logs
+        self.logs = logs
         self._running = ExitStack()
 
     @cached_property
     def system(self) -> System:
-        return self._running.enter_context(System(self._logs))
+        return self._running.enter_context(System(self.logs))
+
+    @cached_property
+    def one_worker(self) -> Deployment:
+        """For faults that a deployment of one worker outlives."""
+        deployment = self._running.enter_context(Deployment(self.logs))
+        deployment.workers("gpu-1")
+        return deployment
 
     @cached_property
     def reader(self) -> Actor:
@@ -61,7 +69,7 @@ class Bench:
         return self._actor("peers.fal_distributed", python=fal_python())
 
     def _actor(self, module: str, *args: str, role: str = "", python: str = sys.executable) -> Actor:
-        log = self._logs / f"{module}{role}.log"
+        log = self.logs / f"{module}{role}.log"
         actor = Actor(f"benchmarks.{module}", *args, log=log, python=python, env=ONE_THREAD)
         return self._running.enter_context(actor)
 

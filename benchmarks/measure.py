@@ -1,8 +1,9 @@
 """What a row of the table is, and how rows are measured: in rounds, contenders taking turns.
 
 A round asks every contender once, each round beginning with another one, so that what the machine
-does meanwhile falls on all of them. The first round warms up and is thrown away. A figure is the
-median of its rounds. One wrong transcript, and that contender has no number but the fault.
+does meanwhile falls on all of them. The first round of a row warms up and is thrown away, unless the
+row says otherwise. A figure is the median of its rounds, and of faults the worst of them too. One wrong
+transcript, and that contender has no number but the fault.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +22,11 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of a row, with what the issue asks of ours."""
+    """One number of a row, with what the issue asks of ours; without `must` it is told and not judged."""
 
     key: str
     unit: str
-    must: float
+    must: float | None = None
     aim: float | None = None
     #: Rates and counts; times are better small.
     is_better_high: bool = False
@@ -33,6 +34,8 @@ class Figure:
     def verdict(self, value: float) -> str:
         if self.aim is not None and self._reaches(value, self.aim):
             return "aim met"
+        if self.must is None:
+            return ""
         return "must met" if self._reaches(value, self.must) else "missed"
 
     def _reaches(self, value: float, goal: float) -> bool:
@@ -62,6 +65,7 @@ class Row:
     figures: Sequence[Figure]
     contenders: Sequence[Contender]
     rounds: int = 5
+    warm_ups: int = 1
 
 
 @dataclass(slots=True)
@@ -91,13 +95,19 @@ class Result:
             return None
         return median(self.values(figure))
 
+    def worst(self, figure: Figure) -> float | None:
+        """What a promise is judged by; None where there is no honest number."""
+        if self.median(figure) is None:
+            return None
+        return (min if figure.is_better_high else max)(self.values(figure))
+
 
 def measure(row: Row, bench: "Bench", rounds: int | None = None) -> list[Result]:
     """All contenders of a row, interleaved."""
     results = [Result(row, contender) for contender in row.contenders]
-    for number in range(1 + (rounds or row.rounds)):
+    for number in range(row.warm_ups + (rounds or row.rounds)):
         for result in _rotated(results, number):
-            _take_turn(result, bench, is_warm_up=number == 0)
+            _take_turn(result, bench, is_warm_up=number < row.warm_ups)
     return results
 
 
@@ -108,9 +118,9 @@ def _take_turn(result: Result, bench: "Bench", is_warm_up: bool) -> None:
         sample = result.contender.measure(bench)
     except NotInstalled as error:
         result.missing = str(error)
-    except RuntimeError as error:
+    except Exception as error:
         # Its process is in an unknown state: no second try, and the other rows go on.
-        result.broken = str(error)
+        result.broken = f"{type(error).__name__}: {error}"
     else:
         if not is_warm_up:
             result.samples.append(sample)

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from benchmarks.actor import ROOT
 from benchmarks.measure import Figure, Result
 
 HEADINGS = ("what", "who", "median", "min – max", "ours is", "must", "aim", "verdict")
+FAULT_HEADINGS = ("fault → figure", "how", "rounds", "min", "median", "max", "must", "aim", "worst round")
 
 
 class Line(NamedTuple):
@@ -43,44 +44,66 @@ def _line(result: Result, figure: Figure, ours: float | None) -> Line:
     if value is None:
         return Line(what, who, result.missing or f"wrong: {result.fault}", "", "", "", "", "")
     values = result.values(figure)
-    spread = f"{_number(min(values))} – {_number(max(values))}"
+    spread = f"{number(min(values))} – {number(max(values))}"
     if result.contender.is_ours:
-        goals = _goal(figure, figure.must), _goal(figure, figure.aim)
-        return Line(what, who, f"{_number(value)} {figure.unit}", spread, "", *goals, figure.verdict(value))
-    return Line(what, who, f"{_number(value)} {figure.unit}", spread, _ratio(figure, ours, value), "", "", "")
+        goals = goal(figure, figure.must), goal(figure, figure.aim)
+        return Line(what, who, f"{number(value)} {figure.unit}", spread, "", *goals, figure.verdict(value))
+    return Line(what, who, f"{number(value)} {figure.unit}", spread, _ratio(figure, ours, value), "", "", "")
+
+
+def fault_lines(results: Sequence[Result]) -> Iterator[Sequence[str]]:
+    """One line a figure and way of the fault; what is promised is judged by the worst round."""
+    for figure in results[0].row.figures:
+        for result in results:
+            yield [f"{result.row.title} ({figure.key})", result.contender.name, *_fault_cells(result, figure)]
+
+
+def _fault_cells(result: Result, figure: Figure) -> Sequence[str]:
+    middle, worst = result.median(figure), result.worst(figure)
+    if middle is None or worst is None:
+        return ["", result.missing or f"wrong: {result.fault}", *[""] * 5]
+    values = result.values(figure)
+    spread = [f"{number(value)} {figure.unit}" for value in (min(values), middle, max(values))]
+    goals = goal(figure, figure.must), goal(figure, figure.aim)
+    return [str(len(values)), *spread, *goals, figure.verdict(worst)]
 
 
 def _ratio(figure: Figure, ours: float | None, peer: float) -> str:
     if not ours or not peer:
         return ""
     if figure.is_better_high:
-        return f"{_number(ours / peer)}× its rate"
-    return f"{_number(peer / ours)}× as fast"
+        return f"{number(ours / peer)}× its rate"
+    return f"{number(peer / ours)}× as fast"
 
 
-def _goal(figure: Figure, goal: float | None) -> str:
-    return "" if goal is None else f"{'≥' if figure.is_better_high else '≤'} {_number(goal)} {figure.unit}"
+def goal(figure: Figure, limit: float | None) -> str:
+    return "" if limit is None else f"{'≥' if figure.is_better_high else '≤'} {number(limit)} {figure.unit}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant digits, thousands with commas."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def print_table(rows: Sequence[Sequence[Result]], console: Console) -> None:
-    table = Table(*HEADINGS, show_lines=False, title="Rankcast beside its peers")
-    for results in rows:
+def print_table(
+    title: str, headings: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], console: Console
+) -> None:
+    """Groups of lines, each line's first cell only where it changes."""
+    table = Table(*headings, show_lines=False, title=title)
+    for group in groups:
         before = ""
-        for line in lines(results):
-            table.add_row("" if line.what == before else line.what, *line[1:])
-            before = line.what
+        for line in group:
+            table.add_row("" if line[0] == before else line[0], *line[1:])
+            before = line[0]
         table.add_section()
     console.print(table)
 
 
-def as_markdown(rows: Sequence[Sequence[Result]], machine: dict[str, Any]) -> str:
+def as_markdown(
+    headings: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], machine: dict[str, Any]
+) -> str:
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
-    table = [HEADINGS, ("---",) * len(HEADINGS), *(line for results in rows for line in lines(results))]
+    table = [headings, ("---",) * len(headings), *(line for group in groups for line in group)]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in table) + f"\n\nMeasured on: {told}.\n"
     # `/jobs/<id>/stream` would be taken for a tag.
     return text.replace("<", "&lt;")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Result, measure
-from benchmarks.report import as_json, as_markdown, describe_machine, print_table
+from benchmarks.report import HEADINGS, as_json, as_markdown, describe_machine, lines, print_table
 from benchmarks.rows import ROWS
 
 RESULTS = Path(__file__).with_name("results")
@@ -43,15 +43,15 @@ def main(keys: str | None, rounds: int | None, logs: Path | None) -> None:
             for row in wanted:
                 console.print(f"[dim]{row.title} …[/dim]")
                 measured.append(measure(row, bench, rounds))
-    _tell_failures(measured, console)
-    print_table(measured, console)
+    tell_failures(measured, console)
+    print_table("Rankcast beside its peers", HEADINGS, map(lines, measured), console)
     if keys is None:
         _save(measured, machine)
     if any(result.fault for results in measured for result in results if result.contender.is_ours):
         sys.exit(1)
 
 
-def _tell_failures(measured: list[list[Result]], console: Console) -> None:
+def tell_failures(measured: list[list[Result]], console: Console) -> None:
     for result in (result for results in measured for result in results if result.broken):
         console.print(f"{result.contender.name}: {result.broken}", style="red", markup=False, highlight=False)
 
@@ -59,7 +59,7 @@ def _tell_failures(measured: list[list[Result]], console: Console) -> None:
 def _save(measured: list[list[Result]], machine: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(as_json(measured, machine), indent=1) + "\n")
-    (RESULTS / "latest.md").write_text(as_markdown(measured, machine))
+    (RESULTS / "latest.md").write_text(as_markdown(HEADINGS, map(lines, measured), machine))
 
 
 if __name__ == "__main__":
