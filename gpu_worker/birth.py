@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from multiprocessing import forkserver
 
-from rankcast.gpu_worker.lineage import die_with_parent
+from rankcast.gpu_worker.lineage import die_with_parent, take_group_along
 
 #: The forkserver's pid, in its own environment and so in that of all its children.
 SERVER_PID = "RANKCAST_FORKSERVER_PID"
@@ -35,6 +35,7 @@ class Birth:
         die_with_parent(int(os.environ[SERVER_PID]))
         # The whole session can then be killed at once, data loaders and all.
         os.setsid()
+        take_group_along()
         fds = tuple(forkserver.get_inherited_fds() or ())
         if self.sys_path is not None:
             self._become_fresh(fds)

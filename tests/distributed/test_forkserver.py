@@ -193,6 +193,35 @@ def test_nothing_outlives_a_worker_that_is_killed(name, wait_until):
     wait_until(lambda: not any(is_alive(process) for process in family), "everything below it is gone")
 
 
+@pytest.mark.parametrize("name", ["t/threaded", "t/children"])
+def test_what_a_rank_started_goes_with_it_while_its_worker_stands_still(name, wait_until):
+    """Neither has time to see to it: the rank is killed, the worker is stopped."""
+    worker = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(WORKER),
+            name,
+            *specs_of("leaves_a_thread", "leaves_children"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    boss = psutil.Process(worker.pid)
+    try:
+        ranks = [psutil.Process(int(pid)) for pid in worker.stdout.readline().split()[1:]]
+        started = [process for rank in ranks for process in rank.children(recursive=True)]
+        assert started
+        boss.suspend()
+        for rank in ranks:
+            rank.kill()
+        wait_until(lambda: not any(is_alive(process) for process in started), "all that they started is gone")
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
 def test_nothing_outlives_a_worker_that_is_killed_while_it_boots(wait_until):
     """The forkserver has not even imported torch by then."""
     command = [sys.executable, "-c", textwrap.dedent(WORKER), "t/none", *specs_of("imports_slowly")]
