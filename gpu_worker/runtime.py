@@ -9,6 +9,7 @@ the sweep.
 import contextlib
 import logging
 import os
+import queue
 import sys
 import threading
 import time
@@ -71,7 +72,7 @@ class Runtime:
         self._started_ms = round(time.time() * 1000)
         self._is_registered = False
         self._ahead = Control()
-        self._has_left = threading.Event()
+        self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._redis = connect(settings.deployment.redis_url)
         self._parts = self._make_parts()
         self._catalog = Catalog(self._redis, settings.deployment)
@@ -119,6 +120,7 @@ class Runtime:
                 logger.warning("%s: %s", task.name, warning)
             if task.unforkable:
                 logger.warning("%s starts slowly, in new interpreters: %s", task.name, task.unforkable)
+        threading.Thread(target=self._heed_stops, name="rankcast-drain", daemon=True).start()
         # Before the first claim, so that no cancel falls between.
         self._channel.start()
         for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
@@ -127,11 +129,6 @@ class Runtime:
             ticker.start()
         self._sweep.start()
         threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
-        if self.settings.drain_timeout_s is not None:
-            drain_timeout_s = self.settings.drain_timeout_s
-            threading.Thread(
-                target=self._limit_drain, args=[drain_timeout_s], name="rankcast-drain", daemon=True
-            ).start()
 
     def run(self, *, task: str, job_id: str, queue_name: str) -> None:
         """Answer a wake-up that came over `queue_name`. Never raises."""
@@ -166,13 +163,21 @@ class Runtime:
     def is_draining(self) -> bool:
         return self._parts.is_draining.is_set()
 
+    def ask_to_stop(self) -> None:
+        """Drain soon; asked again, or at the limit of the drain, give up what runs.
+
+        Safe in a signal handler, also in one that interrupts another: a put is reentrant, and the
+        lock of an Event is not.
+        """
+        self._asked_to_stop.put(None)
+
     def drain(self) -> None:
-        """Begin no more attempts, and load nothing ahead. Safe in a signal handler."""
+        """Begin no more attempts, and load nothing ahead."""
         self._parts.is_draining.set()
         self._ahead.abandon()
 
     def abandon(self) -> None:
-        """End the attempts that run, and give their jobs back. Safe in a signal handler."""
+        """End the attempts that run, and give their jobs back."""
         self.drain()
         self._parts.is_leaving.set()
         for attempt in list(self._parts.running):
@@ -198,7 +203,6 @@ class Runtime:
     def leave(self) -> None:
         """Leave nothing behind: no rank, no forkserver, no entry in the catalog. Starts no thread, so
         it may be called while the interpreter ends."""
-        self._has_left.set()
         self._heartbeat.stop()
         self._channel.stop()
         with contextlib.suppress(StoreUnavailable):
@@ -272,11 +276,16 @@ class Runtime:
             finally:
                 hand_back(self.slots, slot)
 
-    def _limit_drain(self, timeout_s: float) -> None:
-        self._parts.is_draining.wait()
-        if not self._has_left.wait(timeout_s):
-            logger.warning("drained for %g s: jobs that still run go back to their queue", timeout_s)
-            self.abandon()
+    def _heed_stops(self) -> None:
+        self._asked_to_stop.get()
+        self.drain()
+        timeout_s = self.settings.drain_timeout_s
+        try:
+            self._asked_to_stop.get(timeout=timeout_s)
+        except queue.Empty:
+            if self._parts.running:
+                logger.warning("drained for %g s: jobs that still run go back to their queue", timeout_s)
+        self.abandon()
 
     def _tend_slots(self) -> None:
         end_quarantines(self.slots)

@@ -125,10 +125,7 @@ def _ignore_hangup(*_: object) -> None:
 def _drain(**_: Any) -> None:
     """Called in Celery's signal handlers, which by themselves ignore a second SIGTERM."""
     for runtime in _runtimes:
-        if runtime.is_draining:
-            runtime.abandon()
-        else:
-            runtime.drain()
+        runtime.ask_to_stop()
 
 
 @signals.worker_shutdown.connect

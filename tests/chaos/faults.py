@@ -127,12 +127,18 @@ def _worker_frozen(hit: Hit) -> None:
     hit.host.send_all(signal.SIGCONT)
 
 
-def _worker_drained(hit: Hit) -> None:
+def _worker_drained(hit: Hit, *, times: int = 1) -> None:
     """SIGTERM; if its parent stands still to hold the probe, it hears of it when it goes on."""
-    hit.host.send(signal.SIGTERM)
+    for _ in range(times):
+        hit.host.send(signal.SIGTERM)
     if hit.probe.phase in ("starting", "flush", "finish"):
         hit.probe.release()
-    hit.violations += [f"after a drain: {line}" for line in hit.host.end()]
+    hit.violations += [f"after a drain: {line}" for line in hit.host.wait_end()]
+
+
+def _worker_hurried(hit: Hit) -> None:
+    """A second SIGTERM right behind the first: end now."""
+    _worker_drained(hit, times=2)
 
 
 def _web_killed(hit: Hit) -> None:
@@ -215,6 +221,7 @@ FAULTS = (
     Fault(name="worker killed", inject=_worker_killed, losses=ONE, losses_in={"queued": NONE}),
     Fault(name="worker frozen, thawed", inject=_worker_frozen, losses=ONE, losses_in={"queued": NONE}),
     Fault(name="worker drained", inject=_worker_drained),
+    Fault(name="worker told twice", inject=_worker_hurried),
     Fault(name="web tier killed", inject=_web_killed),
     Fault(name="web tier ended", inject=_web_ended),
     Fault(name="Redis killed", inject=_redis_killed, needs_keepers=True),

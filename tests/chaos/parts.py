@@ -26,6 +26,7 @@ TASKS = Path(__file__).with_name("tasks.py")
 START_TIMEOUT_S = 90.0
 #: After which nothing of a killed part may be left.
 GONE_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 40.0
 
 
 class Part:
@@ -121,16 +122,21 @@ class Part:
                 process.kill()
         return left
 
-    def end(self, timeout_s: float = 60.0) -> list[str]:
+    def end(self) -> list[str]:
         """SIGTERM, and wait for the end in good order; what is left then."""
         if self._process is None:
             return []
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
+        return self.wait_end()
+
+    def wait_end(self) -> list[str]:
+        """What is left after an end in good order, which somebody asked for."""
+        assert self._process is not None
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            return [f"{self.name} did not end within {timeout_s:g} s of its SIGTERM", *self.kill()]
+            return [f"{self.name} did not end within {END_TIMEOUT_S:g} s of its SIGTERM", *self.kill()]
         return self._clear()
 
 
