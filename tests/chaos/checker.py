@@ -76,6 +76,7 @@ def _faults(job: Job) -> Iterator[str]:
     yield from _ending(job)
     yield from _order(job.log)
     yield from _results(job)
+    yield from _checkpoints(job)
     for viewer in job.viewers:
         yield from _transcript(job, viewer)
 
@@ -154,6 +155,19 @@ def _whole(
         returned = [note.n for note in calls[call] if note.what == "returned" and note.rank == 0]
         if job.output != {"job": job.job_id, "call": call, "told": returned[0] if returned else None}:
             yield f"its output {job.output!r} is not what its call returned, {returned}"
+
+
+def _checkpoints(job: Job) -> Iterator[str]:
+    """Each attempt went on from what was announced last before it, or from the start."""
+    resumed = {note.attempt: note.n for note in job.notes if note.what == "resumed" and note.rank == 0}
+    announced = 0
+    for event in job.log:
+        if event.kind == "checkpoint":
+            announced = event.json["step"]
+        elif event.kind == "state" and event.json["state"] == "running":
+            begun_at = resumed.get(event.json["attempt"])
+            if begun_at not in (None, announced):
+                yield f"attempt {event.json['attempt']} began at {begun_at}, and {announced} was announced"
 
 
 def _transcript(job: Job, viewer: Watched) -> Iterator[str]:

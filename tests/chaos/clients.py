@@ -195,6 +195,7 @@ class Load:
                 ("chaos/steps", {"steps": self._rng.randrange(8), "delay_s": 0.02}),
                 ("chaos/burst", {"count": self._rng.randrange(1, 300)}),
                 ("chaos/fails", {}),
+                ("chaos/trains", {"steps": self._rng.randrange(20)}),
             ],
-            weights=(70, 15, 10, 5),
+            weights=(65, 15, 10, 5, 5),
         )[0]

@@ -19,7 +19,7 @@ FOLDER, HOLDS = "CHAOS_NOTES", "CHAOS_HOLDS"
 class Note(NamedTuple):
     """`call` is one call of one task on all ranks, drawn anew each time; `n` numbers what it told."""
 
-    #: setup, called, phase, telling, told, saved, returned or raised.
+    #: setup, called, resumed, phase, telling, told, returned or raised.
     what: str
     task: str
     rank: int

@@ -188,7 +188,7 @@ class Host(Part):
 
     def __init__(self, name: str, folder: Path, redis_url: str, env: Mapping[str, str]) -> None:
         command = [*RANKCAST, "worker", "--tasks", str(TASKS), "--gpus", "none", "--slots", "1"]
-        command += ["--redis-url", redis_url, "--host-name", name]
+        command += ["--redis-url", redis_url, "--host-name", name, "--shared", str(folder / "shared")]
         super().__init__(name, command, folder=folder, env=env)
 
     def serves(self) -> bool:

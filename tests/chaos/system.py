@@ -29,7 +29,7 @@ class System:
         self.redis = Redis(folder)
         self._holds = folder / "holds"
         noted = folder / "notes"
-        for each in (self._holds, noted):
+        for each in (self._holds, noted, folder / "shared"):
             each.mkdir()
         self.notebook = Notebook(noted)
         more = dict(env or {})

@@ -112,6 +112,26 @@ class Fails(Told):
         return self.do(work)
 
 
+@task("chaos/trains", **LIMITS)
+class Trains(Told):
+    """Saves where it is every few steps, and goes on from there when it was lost."""
+
+    def __call__(self, steps: int = 12) -> dict[str, Any]:
+        def work() -> None:
+            done = int(self.last_checkpoint.read_text()) if self.last_checkpoint else 0
+            self.note("resumed", done)
+            for step in range(done + 1, steps + 1):
+                dist.all_reduce(torch.ones(1))
+                time.sleep(0.01)
+                self.tell()
+                if step % 4 == 0:
+                    self.save_checkpoint(str(step).encode(), "steps.txt", step=step)
+                if self.should_stop():
+                    return
+
+        return self.do(work)
+
+
 class Probe(Told):
     """Goes into one phase, says so, and stays there until the driver lets it go."""
 

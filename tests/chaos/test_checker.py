@@ -24,11 +24,11 @@ def noted(call: str, what: str, n: int = 0) -> Note:
 LOG = [
     told("0-1", "state", {"state": "queued"}),
     told("5-1", "state", {"state": "starting"}),
-    told("5-2", "state", {"state": "running"}),
+    told("5-2", "state", {"state": "running", "attempt": 1}),
     told("5-3", "", result(ID, FIRST, 0)),
     told("5-4", "state", {"state": "queued"}),
     told("9-1", "state", {"state": "starting"}),
-    told("9-2", "state", {"state": "running"}),
+    told("9-2", "state", {"state": "running", "attempt": 2}),
     told("9-3", "", result(ID, CALL, 0)),
     told("9-4", "", result(ID, CALL, 1)),
     told("9-5", "end", {"state": "succeeded"}),
@@ -97,7 +97,10 @@ def test_a_job_that_lost_too_many_workers_may_fail():
         (replace(SOUND, task="chaos/fails"), "succeeded, and must fail"),
         (changed(LOG[1:]), "its log begins with 5-1"),
         (changed([*LOG[:7], *LOG[8:]]), "its log goes from 9-2 to 9-4"),
-        (changed([*LOG[:5], told("9-2", "state", {}), *LOG[7:]]), "its log goes from 5-4 to 9-2"),
+        (
+            changed([*LOG[:5], told("9-2", "state", {"state": "running", "attempt": 2}), *LOG[7:]]),
+            "its log goes from 5-4 to 9-2",
+        ),
         (
             changed([*LOG[:7], told("5-5", "", result(ID, FIRST, 1)), *LOG[7:]]),
             "its log goes from 9-2 to 5-5",
@@ -107,6 +110,7 @@ def test_a_job_that_lost_too_many_workers_may_fail():
         (changed([*LOG[:8], told("9-4", "end", {"state": "succeeded"})]), "2 results of its last call"),
         (replace(SOUND, output={"job": ID, "call": CALL, "told": 1}), "is not what its call returned"),
         (replace(SOUND, output={"job": ID, "call": "c9", "told": 2}), "is of no call"),
+        (replace(SOUND, notes=[*NOTES, noted(CALL, "resumed", 4)]), "began at 4, and 0 was announced"),
         (watched(LOG[:-1], is_complete=False), "was told 9 events and never the end"),
         (watched([*LOG[:4], *LOG[5:]]), "was told 9 events where the log has 10, and differs at 9-1"),
         (watched([*LOG[:4], LOG[3], *LOG[4:]]), "was told 11 events where the log has 10"),
