@@ -254,6 +254,8 @@ class Runtime:
     def _take_over(self) -> None:
         for job_id in self._takeover.run_once():
             logger.warning("job %s: taken from a worker that died on this host", job_id)
+            # It is in the queue now, and no message tells of it.
+            self._wake_ups.poke()
 
     def _remove_forgotten(self) -> None:
         store = self._parts.store
