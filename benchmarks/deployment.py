@@ -6,6 +6,7 @@ HTTP, through `rankcast.Client`.
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -174,6 +175,11 @@ def wait_until(look: Callable[[], T | None], what: str, *, within_s: float) -> T
             raise RuntimeError(f"waited {within_s:g} s in vain for {what}")
         time.sleep(LOOK_EVERY_S)
     return found
+
+
+def pause_for_any_moment() -> None:
+    """Up to a second, drawn: what looks once a second is not to be met at the same moment each round."""
+    time.sleep(random.uniform(0.0, 1.0))
 
 
 def signal_all(processes: Sequence[psutil.Process], signum: signal.Signals) -> None:

@@ -3,6 +3,7 @@
 import time
 
 from benchmarks.bench import Bench
+from benchmarks.deployment import pause_for_any_moment
 from benchmarks.measure import Contender, Figure, Row, Sample
 
 
@@ -17,6 +18,7 @@ def by_kill(bench: Bench) -> Sample:
 def _cancel(bench: Bench, task: str) -> Sample:
     viewer = bench.one_worker.submit(task)
     viewer.result(attempt=1)
+    pause_for_any_moment()
     asked_s = time.monotonic()
     end = viewer.cancel()
     state = end.data["state"]

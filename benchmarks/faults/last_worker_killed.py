@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.bench import Bench
-from benchmarks.deployment import Deployment
+from benchmarks.deployment import Deployment, pause_for_any_moment
 from benchmarks.measure import Contender, Figure, Row, Sample
 
 
@@ -12,6 +12,7 @@ def none_left(bench: Bench) -> Sample:
         (only,) = deployment.workers("gpu-1")
         viewer = deployment.submit("fault/asks")
         viewer.result(attempt=1)
+        pause_for_any_moment()
         killed_s = time.monotonic()
         only.kill()
         told = viewer.lost()

@@ -5,6 +5,7 @@ import signal
 import time
 
 from benchmarks.bench import Bench
+from benchmarks.deployment import pause_for_any_moment
 from benchmarks.measure import Contender, Figure, Row, Sample
 
 
@@ -19,6 +20,7 @@ def peer_in_a_collective(bench: Bench) -> Sample:
 def _freeze(bench: Bench, task: str, rank: int) -> Sample:
     viewer = bench.one_worker.submit(task)
     pid = viewer.result(attempt=1).data["pids"][rank]
+    pause_for_any_moment()
     stopped_s = time.monotonic()
     os.kill(pid, signal.SIGSTOP)
     lost = viewer.lost()

@@ -8,6 +8,7 @@ import signal
 import time
 
 from benchmarks.bench import Bench
+from benchmarks.deployment import pause_for_any_moment
 from benchmarks.measure import Contender, Figure, Row, Sample
 
 MAX_LOSSES = 3
@@ -34,6 +35,7 @@ def _kill_each_time(bench: Bench, task: str, rank: int) -> Sample:
     waits_s = []
     for attempt in range(1, MAX_LOSSES + 1):
         pid = viewer.result(attempt).data["pids"][rank]
+        pause_for_any_moment()
         killed_s = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         is_last = attempt == MAX_LOSSES

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.bench import Bench
-from benchmarks.deployment import Deployment
+from benchmarks.deployment import Deployment, pause_for_any_moment
 from benchmarks.measure import Contender, Figure, Row, Sample
 
 
@@ -23,6 +23,7 @@ def _kill(bench: Bench, other_host: str) -> Sample:
         viewer = deployment.submit("fault/asks")
         viewer.result(attempt=1)
         deployment.workers(other_host)
+        pause_for_any_moment()
         killed_s = time.monotonic()
         busy.kill()
         claimed = viewer.starting(attempt=2)
