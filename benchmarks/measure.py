@@ -6,7 +6,7 @@ row says otherwise. A figure is the median of its rounds, and of faults the wors
 transcript, and that contender has no number but the fault.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import median
@@ -46,7 +46,7 @@ class Figure:
 class Sample:
     """One contender's turn: its figures by key, or what was wrong with its transcript."""
 
-    figures: dict[str, float]
+    figures: Mapping[str, float]
     fault: str | None = None
     raw: dict[str, Any] = field(default_factory=dict)
 
