@@ -101,6 +101,8 @@ class RankGroup:
         self.state = GroupState.NEW
         #: Whether every rank had the task's module from its fork.
         self.is_preloaded = False
+        #: What may be left of it once it is closed.
+        self.remains = Remains(())
         self._on_log = on_log
         self._oom = oom
         self._members: list[Member] = []
@@ -153,11 +155,6 @@ class RankGroup:
         """The ranks' processes, in order of rank."""
         return tuple(member.pid for member in self._members)
 
-    @property
-    def remains(self) -> Remains:
-        """What may be left of it once it is closed."""
-        return Remains(self.pids)
-
     def is_usable(self) -> bool:
         """Whether `run` may be called: it is ready, and no rank has ended or been stopped since. A
         group that lost a rank while it waited is killed here."""
@@ -206,6 +203,7 @@ class RankGroup:
         if self.state is GroupState.CLOSED:
             return
         self.state = GroupState.BROKEN
+        self.remains = Remains(self.pids)
         for member in self._members:
             member.kill()
         deadline = time.monotonic() + REAP_TIMEOUT_S
