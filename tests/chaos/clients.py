@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from helpers import wait_until
 from web_tier import Frame, frames_of
 
 #: A deployment that answers nobody for so long is broken.
@@ -48,9 +49,27 @@ class Clients:
         self.viewers: list[Viewer] = []
         #: Answers of the server that no fault excuses.
         self.faults: list[str] = []
+        self._may_load = threading.Event()
+        self._may_load.set()
 
     def close(self) -> None:
         self._http.close()
+
+    def pause_load(self) -> None:
+        """Let the load submit nothing more, and wait until nobody watches anything any more."""
+        self._may_load.clear()
+        wait_until(
+            lambda: not any(isinstance(thread, Viewer) for thread in threading.enumerate()),
+            "an end of all jobs under way",
+            timeout_s=ANSWER_TIMEOUT_S,
+        )
+
+    def resume_load(self) -> None:
+        self._may_load.set()
+
+    def wait_for_load(self) -> None:
+        """For the load: returns when it may submit."""
+        self._may_load.wait()
 
     def submit(self, task: str, input: Mapping[str, Any], *, priority: int = 5) -> Accepted:
         """Send it, under one idempotency key, until somebody says 202."""
@@ -174,11 +193,13 @@ class Load:
     def stop(self) -> None:
         """No more jobs; those that run have their time."""
         self._stopping.set()
+        self._clients.resume_load()
         for thread in self._threads:
             thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._clients.wait_for_load()
             task, input = self._draw()
             job = self._clients.submit(task, input)
             viewer = self._clients.watch(job, cuts=self._rng.choice((0.0, 0.1, 0.5)))

@@ -7,6 +7,7 @@ waits for: a forkserver that stands still makes a start last, a Redis that takes
 a worker that stands still a finish.
 """
 
+import contextlib
 import itertools
 import signal
 import uuid
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from helpers import wait_until
 
 from chaos.clients import Accepted, Clients
@@ -93,13 +95,16 @@ def _queued(system: System, clients: Clients) -> Probe:
 
 
 def _starting(system: System, clients: Clients) -> Probe:
-    """Claimed, and its group waits for a forkserver that stands still."""
+    """Claimed, and its group waits for a forkserver that stands still. Alone: any other job may need
+    another group on its slot, too, and would wait in its place."""
+    clients.pause_load()
     forkservers = [host.forkserver() for host in system.hosts]
 
     def release() -> None:
         for forkserver in forkservers:
-            if forkserver.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 forkserver.resume()
+        clients.resume_load()
 
     for forkserver in forkservers:
         forkserver.suspend()
@@ -214,7 +219,6 @@ def _past_the_queue(system: System, job: Accepted) -> JobRecord:
     try:
         record = wait_until(found, "a claim of the probe", timeout_s=CLAIM_TIMEOUT_S)
     except AssertionError as error:
-        # Both slots may change their groups, for others, and wait for what is held still.
         raise NotEntered(str(error)) from None
     assert record is not None
     if record.state is not JobState.STARTING:
