@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Any, TypeVar
 
 from rankcast.gpu_worker.checkpoints import is_here
@@ -29,6 +30,7 @@ from rankcast.gpu_worker.slots import Slot, Slots
 from rankcast.gpu_worker.supervision import Control, Limit
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.job import Claim, JobErrorInfo, Outcome, new_token
+from rankcast.tasks.redo import KEEP_S
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
@@ -250,13 +252,18 @@ class Attempt:
         )
 
     def _finish(self, outcome: Outcome) -> JobState:
+        give_up_at, is_cut = time.monotonic() + KEEP_S, False
         while True:
+            finish = partial(self._parts.store.finish, self._claim, outcome, self._final_seq, is_cut=is_cut)
             try:
-                return self._insist(lambda: self._parts.store.finish(self._claim, outcome, self._final_seq))
+                return self._insist(finish)
             except Behind as behind:
-                # Redis lost its newest seconds after rank 0 had seen them there.
+                # Redis lost its newest seconds after rank 0 had seen them there: rank 0 sends them again.
+                if time.monotonic() < give_up_at:
+                    self._parts.is_leaving.wait(LONGEST_PAUSE_S / 5)
+                    continue
                 logger.error("job %s: events from %d on are lost", self._claim.job_id, behind.last + 1)
-                self._final_seq = behind.last
+                self._final_seq, is_cut = behind.last, True
 
     def _give_back(self, decided: GiveBack) -> JobState:
         return self._insist(

@@ -40,12 +40,15 @@ from rankcast.gpu_worker.messages import (
 from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, encode
 from rankcast.gpu_worker.pipe import BlockingEnd
 from rankcast.gpu_worker.publisher import Publisher, progress_of
+from rankcast.gpu_worker.ticker import Ticker
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import StaleAttempt
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.settings import Settings
 
 HEARTBEAT_S = 1.0
+#: Between two looks whether Redis was restarted, while that could cost events.
+LOOK_S = 1.0
 #: Python's default lets a busy thread hold the interpreter for 5 ms, and each event would wait for it.
 SWITCH_INTERVAL_S = 0.0005
 #: How long torch.distributed waits for a peer. The parent sees more, and gives up long before.
@@ -158,6 +161,8 @@ class Rank:
     def _open_publisher(self) -> Publisher:
         settings = Settings(**self._start.settings)
         log = EventLog(connect(settings.redis_url), settings)
+        # Also between calls: what the last one streamed may be among what a restart of Redis takes.
+        Ticker("redo", LOOK_S, log.look).start()
         return Publisher(log, on_cancel=lambda job_id: self._pipe.send(CancelSeen(job_id)))
 
     # Calls

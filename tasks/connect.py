@@ -119,8 +119,18 @@ class Scripts:
                 self._has_shebang = False
                 return self._call(name, args)
 
+    def look(self) -> None:
+        """Find out whether the server was restarted, as long as that could have cost a move of this process."""
+        if self._redo is not None and len(self._redo):
+            with at_the_edge():
+                self._redis.ping()
+                self._redo.answered()
+                self._redo.settle(self._redis)
+
     def _call(self, name: str, args: tuple[str | bytes | float, ...]) -> Any:
         source = _source(name, self._has_shebang)
+        if self._redo is not None:
+            self._redo.settle(self._redis)
         try:
             reply = self._redis.evalsha(source.sha, 0, *args)
         except redis.exceptions.NoScriptError:
@@ -128,4 +138,6 @@ class Scripts:
             reply = self._redis.eval(source.text, 0, *args)
         if self._redo is not None:
             self._redo.acknowledged(name, source.text, args, reply)
+        if isinstance(reply, list) and reply[:1] == [b"SETTLING"]:
+            raise StoreUnavailable("Redis was restarted, and not all processes have told it what it lost")
         return reply

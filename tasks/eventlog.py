@@ -114,6 +114,10 @@ class EventLog:
             refuse(reply, job_id)
         return Appended(reply[1], bool(reply[2]))
 
+    def look(self) -> None:
+        """Append again what a restart of Redis took from the events of the last seconds, if it did."""
+        self._scripts.look()
+
     def read(self, job_id: str, after: EventId, limit: int = 512, max_bytes: int = PAGE_BYTES) -> list[Event]:
         """A page of events after `after`: at most `limit`, and about `max_bytes` unless one event is
         larger. Empty where the log ends, or is gone.

@@ -5,8 +5,9 @@ cancel, an end that viewers saw. So each process keeps its acknowledged moves fo
 a new connection meets a new run of the server, it makes them again, in order, before anything else
 goes over any connection of this process. A move that was not lost finds itself done.
 
-Events are not here: the publisher of a running call keeps its own, and goes back to where the log
-ends.
+A move is made again where it was made: at the same place of the log, with the same outcome. One that
+finds the log short of that place, because what came before it was another process' move, is tried
+again for as long as the others may need. The scripts hold back everybody else meanwhile.
 """
 
 import logging
@@ -15,12 +16,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
 
 #: Servers sync their log every second, and put it off for two more when the disk is slow.
 KEEP_S = 5.0
+#: Between two tries of a move that waits for another process to make its own again.
+RETRY_S = 0.2
 #: Of the moves kept; the oldest go first.
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -57,6 +61,9 @@ class RedoBuffer:
         self._lock = threading.Lock()
         self._moves: deque[Move] = deque()
         self._size = 0
+        #: Moves that wait for those of other processes; when to try next, and until when.
+        self._waiting: list[Move] = []
+        self._retry_at = self._give_up_at = 0.0
         #: Of the server as this process last met it; "" where INFO is kept from us.
         self._run_id = ""
 
@@ -71,9 +78,17 @@ class RedoBuffer:
             if again is not None:
                 self._moves.append(Move(name, script, again, now, _safe_until(name, args, now)))
                 self._size += self._moves[-1].size
-            # What is old by the time of an answer, the answering server has on its disk.
-            while self._moves and (self._moves[0].at < now - KEEP_S or self._size > MAX_BYTES):
-                self._size -= self._moves.popleft().size
+            self._let_go(now)
+
+    def answered(self) -> None:
+        """The server answered something: forget what is safe by now."""
+        with self._lock:
+            self._let_go(self._clock())
+
+    def _let_go(self, now: float) -> None:
+        # What is old by the time of an answer, the answering server has on its disk.
+        while self._moves and (self._moves[0].at < now - KEEP_S or self._size > MAX_BYTES):
+            self._size -= self._moves.popleft().size
 
     def __call__(self, connection: Any) -> None:
         """Open a connection: no call goes over it before the moves that a restart may have lost."""
@@ -90,21 +105,48 @@ class RedoBuffer:
         moves = [move for move in self._moves if now < move.safe_until]
         if moves:
             log.warning("Redis was restarted: making %d moves again that it may have lost", len(moves))
-        for move in moves:
-            try:
-                reply = _call(connection, "EVAL", move.script, 0, *move.args)
-            except redis.ResponseError as error:
-                log.error("%s %s could not be made again: %s", move.name, move.args[0], error)
-            else:
-                if reply[0] == b"BEHIND":
-                    log.error("job %s runs again: its last events were lost with its end", move.args[0])
+        self._waiting = [move for move in moves if not _is_made(move, partial(_call, connection))]
+        self._retry_at, self._give_up_at = now + RETRY_S, now + KEEP_S
         # The new run may be killed as well.
         self._moves = deque(move._replace(at=now) for move in moves)
         self._size = sum(move.size for move in moves)
 
+    def settle(self, client: redis.Redis) -> None:
+        """Try again what waits for other processes. Costs nothing while nothing waits."""
+        if not self._waiting or self._clock() < self._retry_at:
+            return
+        with self._lock:
+            run_id, moves, self._waiting = self._run_id, self._waiting, []
+            self._retry_at = self._clock() + RETRY_S
+        left = moves
+        try:
+            left = [move for move in moves if not _is_made(move, client.execute_command)]
+        finally:
+            with self._lock:
+                if self._clock() >= self._give_up_at:
+                    _tell_lost(left)
+                elif self._run_id == run_id:
+                    self._waiting = left
 
-#: Where create.lua has the time to live, in ms.
+
+def _is_made(move: Move, call: Callable[..., Any]) -> bool:
+    """Make the move again; whether it stands now. False for one that may only be too early."""
+    try:
+        reply = call("EVAL", move.script, 0, *move.args)
+    except redis.ResponseError as error:
+        log.error("%s %s could not be made again: %s", move.name, move.args[0], error)
+        return True
+    return bool(reply[0] == b"OK")
+
+
+def _tell_lost(moves: Sequence[Move]) -> None:
+    for move in moves:
+        log.error("%s of job %s was lost in a restart of Redis", move.name, move.args[_JOB_ID[move.name]])
+
+
+#: Where create.lua has the time to live, in ms; where each script has the job.
 _TTL = 6
+_JOB_ID = {"claim": 2, "create": 0, "start": 0, "append": 0, "finish": 0, "release": 0, "cancel": 0}
 
 
 def _safe_until(name: str, args: Args, now: float) -> float:
@@ -123,8 +165,15 @@ def _again(name: str, args: Args, reply: Any) -> Args | None:
             return [*args[:10], *(args[10:] or ("", "")), reply[5], reply[7]]
         case "claim":
             # This very claim: the job and the fence that it got, or nothing.
-            return [*args[:2], reply[1], *args[3:8], reply[2]]
-        case "start" | "finish" | "release" | "cancel":
+            return [*args[:2], reply[1], *args[3:8], reply[2], reply[9]]
+        case "finish":
+            return [*args, *reply[1:4]]
+        case "release":
+            return [*args, *reply[2:4]]
+        # Of a job that had ended otherwise, nothing was asked for.
+        case "cancel" if not reply[2] or reply[1] == b"cancelled":
+            return [*args, *reply[3:5]]
+        case "start" | "append":
             return args
     return None
 

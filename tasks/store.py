@@ -178,7 +178,7 @@ class JobStore:
         )
         if reply[0] == b"NONE":
             return None
-        _, claimed_id, fence, attempt, options, job_input, retried, checkpoint, deployment = reply
+        _, claimed_id, fence, attempt, options, job_input, retried, checkpoint, deployment, *_ = reply
         return Claim(
             job_id=claimed_id.decode(),
             task=task,
@@ -216,10 +216,13 @@ class JobStore:
         replies = self._scripts.run("renew", self._lease_ms, *shown)
         return {claim.job_id: Renewal(reply.decode()) for claim, reply in zip(claims, replies, strict=True)}
 
-    def finish(self, claim: Claim, outcome: Outcome, final_seq: int) -> JobState:
+    def finish(
+        self, claim: Claim, outcome: Outcome, final_seq: int, *, is_cut: bool = False
+    ) -> JobState:
         """End the job, and return what was decided: `cancelled` if a cancel was asked for.
 
         `final_seq` is the last event that rank 0 numbered (0: none); Behind while the log lacks it.
+        `is_cut`: it numbered more, and nobody can send them again.
         Asked again with the same claim it returns what was decided. StaleAttempt, UnknownJob.
         ValueError for a success of a group that never started.
         """
@@ -234,6 +237,7 @@ class JobStore:
             b"" if outcome.error is None else orjson.dumps(outcome.error.as_dict()),
             orjson.dumps(outcome.metrics),
             b"" if outcome.error is None else orjson.dumps(outcome.error.gist()),
+            int(is_cut),
         )
         if reply[0] == b"EARLY":
             raise ValueError(f"job {claim.job_id} cannot succeed: its attempt {claim.attempt} never started")

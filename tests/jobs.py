@@ -78,8 +78,8 @@ def let_sweeps_pause(client: redis.Redis, ms: float) -> None:
 
 
 def let_grace_pass(client: redis.Redis) -> None:
-    """As if the lease of grace after an outage were over."""
-    client.hset(keys.SWEEPS, "grace", now_ms(client))
+    """As if all that is held back after an outage or a restart were over."""
+    client.hset(keys.SWEEPS, mapping={"grace": now_ms(client), "met": 0})
 
 
 def forget(client: redis.Redis, job_id: str) -> None:

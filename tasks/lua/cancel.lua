@@ -1,12 +1,20 @@
 -- Ask a job to end.  One that nobody works on ends at once; a worker is told on its control channel.
--- ARGV: job_id.   Replies: OK, state, whether it had ended before (0 or 1) | GONE.
-local id = ARGV[1]
+-- ARGV: job_id; made again by the redo buffer, where it ended the job, also the end's id and the one before.
+-- Replies: OK, state, whether it had ended before (0 or 1), and of a job that has ended now the end's id, the
+--          id before it | SETTLING | GONE.
+local id, end_id, place = ARGV[1], ARGV[2], ARGV[3]
 local job = fields_of(id, ENDING)
 if not job.state then return {'GONE'} end
-if job.state ~= 'queued' and not is_claimed(job) then return {'OK', job.state, 1} end
+if job.state ~= 'queued' and not is_claimed(job) then
+  return {'OK', job.state, 1, job.end_id, prev_of(id, job.end_id)}
+end
 local now, lease_end = now_ms(), redis.call('ZSCORE', RUNNING, id)
 if job.state == 'queued' or not lease_end or tonumber(lease_end) < now then
-  return {'OK', end_job(id, job, 'cancelled', now, CANCELLED), 0}
+  -- Its worker may have ended it, which a restart lost.
+  if not end_id and is_settling(job, now) then return {'SETTLING'} end
+  local is_in_place = end_id and place == job.last
+  local state = end_job(id, job, 'cancelled', now, CANCELLED, nil, nil, is_in_place and end_id or nil)
+  return {'OK', state, 0, redis.call('HGET', record_key(id), 'end_id'), job.last}
 end
 redis.call('HSET', record_key(id), 'cancel', 1)
 local worker = redis.call('HGET', record_key(id), 'worker')

@@ -2,34 +2,39 @@
 -- task's queue, else none.
 -- ARGV: task, token, job_id or '', worker, lease_ms, detail (JSON members for the event, each with a
 --       comma before it), token_ttl_ms, a random name for the deployment if it has none; made again by
---       the redo buffer also the fence it got: then it is this claim of the job named, or none.
+--       the redo buffer also the fence it got, and the event before its own: then it is this claim of the
+--       job named, at this place of its log, or none.
 -- Replies: OK, job_id, fence, attempt, options, input, retries used up, checkpoint (JSON or ''), the
---          deployment's name | NONE.
+--          deployment's name, the event before its own | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lease_ms, detail, token_ttl_ms, deployment, again = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local lease_ms, detail, token_ttl_ms, deployment = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local again, place = ARGV[9], ARGV[10]
 local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score',
                 'retried', 'remade', 'checkpoint'}
 
 local function priority_of(score) return math.floor(score / 1e13) end
 
 -- By the time of an answer a claim, the first of all or this one, has named the deployment.
-local function claimed(id, fence, attempt, job)
+local function claimed(id, fence, attempt, job, prev)
   return {'OK', id, fence, attempt, job.options, job.input, tonumber(job.retried or 0), job.checkpoint or '',
-    redis.call('GET', DEPLOYMENT)}
+    redis.call('GET', DEPLOYMENT), prev}
 end
 
 local token_key = PREFIX .. 'claim:' .. token
 local held = redis.call('GET', token_key)
 if held then
   local job = fields_of(held, FIELDS)
-  if is_claimed(job) and job.token == token then return claimed(held, job.fence, job.attempt, job) end
+  if is_claimed(job) and job.token == token then
+    return claimed(held, job.fence, job.attempt, job, prev_of(held, job.fence .. '-1'))
+  end
 end
 
 local id, job = named, {}
 if named ~= '' then job = fields_of(named, FIELDS) end
 -- A rank that met Redis while the job itself was missing has given up: that job begins anew.
-if again and (job.state ~= 'queued' or job.remade or tonumber(job.fence) >= tonumber(again)) then
+if again and (job.state ~= 'queued' or job.remade or place ~= '' and job.last ~= place or
+    tonumber(job.fence) >= tonumber(again)) then
   return {'NONE'}
 end
 -- Wake-ups come in the order of submission, and queues of messages know nothing of priority.
@@ -44,8 +49,9 @@ while job.state ~= 'queued' or job.task ~= task do
 end
 
 local now = now_ms()
+if not again and is_settling(job, now) then return {'NONE'} end
 -- Larger than every fence before it, also than one that Redis forgot when it lost its tail.
-local fence = again or digits(math.max(job.fence + 1, now - job.created))
+local fence = again or fresh_fence(job, now)
 local attempt = digits(job.attempt + 1)
 redis.call('ZREM', queued_key(task), id)
 redis.call('ZREM', DEADLINES, id)
@@ -57,4 +63,4 @@ if job.remade then redis.call('HDEL', record_key(id), 'remade') end
 redis.call('SET', token_key, id, 'PX', token_ttl_ms)
 redis.call('SET', DEPLOYMENT, deployment, 'NX')
 write_event(id, job.last, fence .. '-1', 'state', '{"state":"starting","attempt":' .. attempt .. detail .. '}')
-return claimed(id, fence, attempt, job)
+return claimed(id, fence, attempt, job, job.last)

