@@ -1,0 +1,560 @@
+"""A whole deployment in one thread: the real scripts and the real Python sides, moved step by step.
+
+Two web processes (one submits, one cancels; each has a hub's feeds and viewers), two workers (parent
+and rank 0, each a process of its own), sweeps in all of them, on a Redis that restarts without its
+last scripts. What only threads and processes do, the one who walks through it decides: who comes next,
+which replies and messages are lost, who stands still, who dies. `World.check` holds after every step,
+`World.heal` brings everything to its end.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
+
+from jobs import TASK
+from rewinding_redis import Ran, RewindingRedis
+
+from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.publisher import Publisher
+from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
+from rankcast.tasks.event import END, RESET, RESULT, START, Event, EventId
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, Outcome, Renewal
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.redo import KEEP_S, RedoBuffer
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.state import JobState
+from rankcast.tasks.store import JobStore
+from rankcast.tasks.sweep import Sweep
+from rankcast.web.hub import Feed
+from rankcast.web.stream import Reader
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+
+SUCCESS = Outcome(state=JobState.SUCCEEDED, output=b'{"done":true}')
+FAILURE = Outcome(state=JobState.FAILED, error=JobErrorInfo(kind="exception", message="boom"))
+#: Of the beats of a tick: two web processes, then renew, sweep and rank 0 of each worker.
+ORDER = tuple(range(8))
+#: How a call may end; None gives the job back.
+OUTCOMES = {"succeed": SUCCESS, "fail": FAILURE, "drain": None, "lose": None}
+
+
+def _rest() -> None:
+    """Who stands still."""
+
+
+class Violation(AssertionError):
+    """The deployment broke a promise."""
+
+
+class Process:
+    """What any process has: a redo buffer, a connection, and a sweep."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world, self.name = world, name
+        self.is_frozen = False
+        self.client = world.redis.client(name, RedoBuffer(clock=lambda: world.redis.now_s))
+        self.store = JobStore(self.client, world.settings)
+        self.log = EventLog(self.client, world.settings)
+        self._sweep = Sweep(self.client, world.settings)
+
+    @property
+    def names(self) -> set[str]:
+        """It, and what dies with it."""
+        return {self.name, f"{self.name}'s rank"}
+
+    def beat(self) -> None:
+        """What its threads do every second."""
+        self._sweep.run_once()
+
+
+class Web(Process):
+    """A web process: submits, cancels, and the feeds that its viewers share."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        super().__init__(world, name)
+        self.feeds: dict[str, Feed] = {}
+        self._ear: Any = None
+
+    def follow(self, job_id: str) -> Feed:
+        self.connect()
+        if job_id not in self.feeds:
+            self.feeds[job_id] = Feed(job_id)
+            self._subscribe(job_id)
+        return self.feeds[job_id]
+
+    def connect(self) -> None:
+        """As the hub: subscribe afresh to all that is followed."""
+        if self._ear is None:
+            self._ear = self.client.pubsub()
+            for job_id in self.feeds:
+                self._subscribe(job_id)
+
+    def disconnected(self) -> None:
+        if self._ear is not None:
+            self._ear.close()
+            self._ear = None
+            for feed in self.feeds.values():
+                feed.doubt()
+
+    def hear(self, lost: Callable[[], bool] = lambda: False) -> None:
+        """Take what was published since, but for what is lost on the way."""
+        if self._ear is None:
+            return
+        while message := self._ear.get_message():
+            if message["type"] == "message" and not lost():
+                self.feeds[message["channel"].decode().split(":")[2]].hear(message["data"])
+
+    def compare(self) -> None:
+        """What was heard with what was written, for each feed."""
+        for feed in self.feeds.values():
+            furthest = feed.furthest_if_due(silent_since=float("inf"))
+            if furthest is not None:
+                feed.compare(furthest, self.log.positions([feed.job_id])[0])
+
+    def beat(self) -> None:
+        super().beat()
+        self.connect()
+        self.compare()
+
+    def _subscribe(self, job_id: str) -> None:
+        self._ear.subscribe(JobKeys(job_id).live)
+        while self._ear.get_message()["type"] != "subscribe":
+            pass
+        self.feeds[job_id].is_confirmed.set()
+
+
+class _Place:
+    """A viewer's place at a feed, as hub.Viewer; nobody waits here."""
+
+    is_closing = False
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.wake = feed.is_confirmed.__class__()
+        feed.viewers.add(self)  # type: ignore[arg-type]
+
+
+class Viewer:
+    """Somebody who watches a job, may go, and comes back with the last id that was seen."""
+
+    def __init__(self, web: Web, job_id: str) -> None:
+        self.job_id = job_id
+        #: What was seen since the last `reset`.
+        self.seen: list[Event] = []
+        self.cursor: str | None = None
+        self.is_complete = False
+        self.come(web)
+
+    def come(self, web: Web) -> None:
+        place = _Place(web.follow(self.job_id))
+        try:
+            start = web.log.locate(self.job_id, self.cursor)
+        except UnknownJob:
+            self._stream = iter(())
+            return
+        self.is_complete = start.is_complete
+        reader = Reader(viewer=place, event_log=web.log, start=start, keepalive_s=0)  # type: ignore[arg-type]
+        self._stream = iter(reader)
+
+    def read(self) -> None:
+        """Take all that there is now."""
+        if self.is_complete:
+            return
+        try:
+            while batches := next(self._stream):
+                self._told([event for batch in batches for event in batch.events])
+        except StopIteration:
+            self.is_complete = True
+        except UnknownJob:
+            # Told as `reset` and a lost end.
+            self.seen, self._stream = [], iter(())
+
+    def _told(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if event.kind == RESET:
+                self.seen = []
+            else:
+                self.seen.append(event)
+            self.cursor = str(event.id)
+
+
+class SteppedPublisher(Publisher):
+    """Rank 0's publisher, whose thread is the one who walks."""
+
+    def _send_all(self) -> None:
+        """No thread sends."""
+
+    def step(self) -> None:
+        if not self._has_work() or (batch := self._next_batch()) is None:
+            return
+        try:
+            self._send(batch)
+        except StoreUnavailable:
+            pass
+        except Exception as error:
+            self._lose(batch.call, error)
+
+    @property
+    def has_sent_all(self) -> bool:
+        return not self._waiting or self._lost is not None
+
+
+class Worker(Process):
+    """A worker with one slot. `step` goes on to the next thing that could take time."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        super().__init__(world, name)
+        self.rank = world.redis.client(f"{name}'s rank", RedoBuffer(clock=lambda: world.redis.now_s))
+        self.rank_log = EventLog(self.rank, world.settings)
+        self.publisher = SteppedPublisher(
+            self.rank_log,
+            on_cancel=lambda job_id: self._heard_cancel(),
+            clock=lambda: world.redis.now_s,
+        )
+        self.claim: Claim | None = None
+        self.is_calling = False
+        #: How the call is to end, once that is decided.
+        self.order = ""
+        #: It stood still, or its claim cannot outlive a restart, during this attempt.
+        self.is_excused = False
+        self._is_lost = self._is_cancelled = False
+        self._life = self._live()
+
+    def step(self) -> None:
+        next(self._life)
+
+    def emit(self) -> None:
+        """User code streams an event."""
+        assert self.claim is not None
+        told = self.world.emitted[self.claim.job_id, self.claim.fence]
+        try:
+            self.publisher.put(b'["%s",%d]' % (self.claim.token.encode(), len(told)))
+            told.append(len(told))
+        except StaleAttempt:
+            self._is_lost = True
+
+    def beat(self) -> None:
+        """Renew first, or sweep first: whichever the walk decides by `World.tick`."""
+        if self.claim is not None:
+            match self.store.renew([self.claim])[self.claim.job_id]:
+                case Renewal.LOST:
+                    self._is_lost = True
+                case Renewal.CANCEL_REQUESTED:
+                    self._heard_cancel()
+
+    def sweep(self) -> None:
+        self._sweep.run_once()
+
+    def _heard_cancel(self) -> None:
+        self._is_cancelled = True
+
+    # As gpu_worker/attempt.py; each yield is a moment in which anything else may happen.
+
+    def _live(self) -> Steps[None]:
+        while True:
+            yield from self._attempt()
+            yield
+
+    def _attempt(self) -> Steps[None]:
+        token = self.world.new_token()
+        claim = yield from self._insist(
+            lambda: self.store.claim(task=TASK, token=token, worker=self.name, job_id=None, is_warm=True)
+        )
+        if claim is None:
+            return
+        self.claim, self.order = claim, ""
+        self._is_lost = self._is_cancelled = self.is_excused = False
+        try:
+            yield
+            yield from self._run(claim)
+        except (StaleAttempt, UnknownJob) as gone:
+            self.world.fenced(self, claim, gone)
+        finally:
+            self.claim = None
+
+    def _run(self, claim: Claim) -> Steps[None]:
+        final_seq = 0
+        if not (yield from self._insist(lambda: self.store.start(claim))):
+            final_seq = yield from self._call(claim)
+        if self._is_lost:
+            raise StaleAttempt("another owns the job")
+        yield
+        outcome = OUTCOMES[self.order] if self.order else FAILURE
+        if outcome is not None or self._is_cancelled:
+            yield from self._finish(claim, outcome or FAILURE, final_seq)
+        else:
+            is_loss = self.order == "lose"
+            yield from self._insist(lambda: self.store.release(claim, is_loss=is_loss, reason="drain"))
+
+    def _call(self, claim: Claim) -> Steps[int]:
+        self.publisher.begin(Call(claim.job_id, claim.fence, claim.token, claim.attempt, "{}", checkpoints=""))
+        self.is_calling = True
+        try:
+            while not (self.order or self._is_lost or self._is_cancelled):
+                yield
+            if self._is_lost or self.order == "lose":
+                return 0
+            while not self.publisher.has_sent_all:
+                yield
+            return self.publisher.flush()
+        finally:
+            self.is_calling = False
+            self.publisher.end()
+
+    def _finish(self, claim: Claim, outcome: Outcome, final_seq: int) -> Steps[None]:
+        seq, is_cut, give_up_at = final_seq, False, self.world.redis.now_s + KEEP_S
+        while True:
+            finish = partial(self.store.finish, claim, outcome, seq, is_cut=is_cut)
+            try:
+                yield from self._insist(finish)
+                return
+            except Behind as behind:
+                if self.world.redis.now_s > give_up_at:
+                    self.world.cut.add((claim.job_id, claim.fence))
+                    seq, is_cut = behind.last, True
+            yield
+
+    def _insist(self, call: Callable[[], T]) -> Steps[T]:
+        while True:
+            try:
+                return call()
+            except StoreUnavailable:
+                yield
+
+
+class Ended(NamedTuple):
+    """An end that stood in Redis: the event, and the process that wrote it."""
+
+    event: Event
+    by: str
+    was_cancelled_first: bool
+
+
+class World:
+    """The deployment, what it was told, and what it must keep."""
+
+    def __init__(self, redis: RewindingRedis) -> None:
+        self.redis = redis
+        self.settings = Settings(max_losses=1000)
+        self._numbers = count(1)
+        self.webs = [Web(self, "web0"), Web(self, "web1")]
+        self.workers = [Worker(self, "w0"), Worker(self, "w1")]
+        self.job_ids: list[str] = []
+        self.viewers: list[Viewer] = []
+        #: (job, fence) → what user code streamed; those whose tail nobody could send again.
+        self.emitted: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+        self.cut: set[tuple[str, int]] = set()
+        #: Jobs whose cancel was acknowledged, with the ends that had been there before.
+        self.cancelled: dict[str, list[Event]] = {}
+        self.ends: defaultdict[str, list[Ended]] = defaultdict(list)
+        #: Ends that a restart undid although their writer lives: they come back.
+        self._owed: dict[str, Ended] = {}
+        self.lost_whole: set[str] = set()
+        self._eye = EventLog(redis.client("eye"), self.settings)
+        self._books = JobStore(redis.client("eye"), self.settings)
+
+    def new_token(self) -> str:
+        return f"token{next(self._numbers)}"
+
+    # What people and processes do
+
+    def submit(self) -> str | None:
+        """Over the first web process; None when no 202 came."""
+        job_id = f"job{next(self._numbers)}"
+        try:
+            self.webs[0].store.create(task=TASK, input=b"{}", options=JobOptions(), job_id=job_id)
+        except StoreUnavailable:
+            return None
+        self.job_ids.append(job_id)
+        return job_id
+
+    def cancel(self, job_id: str) -> bool:
+        """Over the second web process; whether it was acknowledged and is to decide."""
+        before = [ended.event for ended in self.ends[job_id]]
+        try:
+            reply = self.webs[1].store.cancel(job_id)
+        except (StoreUnavailable, UnknownJob):
+            return False
+        if not reply.is_ended:
+            self.cancelled.setdefault(job_id, before)
+        return not reply.is_ended
+
+    def tick(self, seconds: float = 1.0, order: Sequence[int] = ORDER) -> None:
+        """Time passes, then all that stand not still beat, in that order."""
+        self.redis.now_s += seconds
+        beats = [*[web.beat for web in self.webs]]
+        for worker in self.workers:
+            beats += [worker.beat, worker.sweep, worker.rank_log.look] if not worker.is_frozen else [_rest] * 3
+        for index in order:
+            with suppress(StoreUnavailable):
+                beats[index]()
+
+    def outage(self, seconds: float, order: Sequence[int] = ORDER) -> None:
+        """Redis is away for so long; nobody can call it."""
+        with self.redis.away():
+            self._disconnected()
+            self.redis.now_s += seconds
+        self.tick(0, order)
+
+    def crash(self, lost: int) -> None:
+        """Redis is killed, and comes back without its last `lost` scripts."""
+        gone = self.redis.restart_without(lost)
+        self._disconnected()
+        touched = defaultdict(list)
+        for ran in gone:
+            for job_id in ran.touched():
+                touched[job_id].append(ran)
+        for job_id, scripts in touched.items():
+            self._lost(job_id, scripts)
+
+    def freeze(self, worker: Worker) -> None:
+        worker.is_frozen = worker.is_excused = True
+        self._forgive(worker.name)
+
+    def thaw(self, worker: Worker) -> None:
+        worker.is_frozen = False
+
+    def kill(self, index: int) -> None:
+        """A worker dies, with its rank; another starts in its place."""
+        self._forgive(self.workers[index].name)
+        self.workers[index] = Worker(self, f"w{index}.{next(self._numbers)}")
+
+    # What must hold
+
+    def check(self) -> None:
+        """The logs are whole, and every end is written down."""
+        for job_id in self.job_ids:
+            log = self.log_of(job_id)
+            if not log:
+                continue
+            self._check_log(job_id, log)
+            if log[-1].kind == END and log[-1] not in [ended.event for ended in self.ends[job_id]]:
+                by = next(ran.process for ran in reversed(self.redis.ran) if job_id in ran.touched())
+                self.ends[job_id].append(Ended(log[-1], by, job_id in self.cancelled))
+
+    def fenced(self, worker: Worker, claim: Claim, why: Exception) -> None:
+        """A worker learns that it has lost its job."""
+        is_ended = any(ended.by.startswith("web") for ended in self.ends[claim.job_id])
+        if not (worker.is_excused or is_ended or claim.job_id in self.lost_whole):
+            raise Violation(f"healthy {worker.name} lost {claim.job_id}, attempt {claim.attempt}: {why}")
+
+    def heal(self) -> None:
+        """Everybody thaws, Redis stays, nothing is lost any more: all that was promised comes true."""
+        for worker in self.workers:
+            self.thaw(worker)
+            worker.client.loses_reply = worker.rank.loses_reply = False
+        for web in self.webs:
+            web.client.loses_reply = False
+        for _ in range(25):
+            self.tick(4)
+            self._work()
+            self.check()
+            if all(self._has_ended(job_id) for job_id in self.job_ids):
+                break
+        for web in self.webs:
+            web.hear()
+            web.compare()
+        for job_id in self.job_ids:
+            self._check_outcome(job_id)
+        for job_id, owed in self._owed.items():
+            self._check_end(job_id, owed)
+        for viewer in self.viewers:
+            self._check_viewer(viewer)
+
+    def log_of(self, job_id: str) -> list[Event]:
+        return self._eye.read(job_id, START, 100_000)
+
+    def _work(self) -> None:
+        """Every worker brings what it has to an end."""
+        for worker in self.workers:
+            for _ in range(8):
+                worker.order = worker.order or "succeed"
+                worker.step()
+                worker.publisher.step()
+
+    def _has_ended(self, job_id: str) -> bool:
+        log = self.log_of(job_id)
+        return bool(log) and log[-1].kind == END
+
+    def _check_log(self, job_id: str, log: Sequence[Event]) -> None:
+        prevs = [START, *(event.id for event in log[:-1])]
+        if [event.prev for event in log] != prevs or log[0].id != EventId(0, 1):
+            raise Violation(f"the chain of {job_id} is broken: {log}")
+        for event in log:
+            if event.id.seq != (event.prev.seq + 1 if event.prev.fence == event.id.fence else 1):
+                raise Violation(f"a hole before {event} of {job_id}: {log}")
+            if event.kind == END and event is not log[-1]:
+                raise Violation(f"something follows the end of {job_id}: {log}")
+        record = self._books.record(job_id)
+        if record.state.is_terminal != (log[-1].kind == END) or record.last != log[-1].id:
+            raise Violation(f"{job_id} is {record.state} up to {record.last}: {log}")
+        for fence in {event.id.fence for event in log}:
+            self._check_attempt(job_id, fence, [event for event in log if event.id.fence == fence])
+
+    def _check_attempt(self, job_id: str, fence: int, events: Sequence[Event]) -> None:
+        results = [event.data for event in events if event.kind == RESULT and event.data]
+        writers = {data.split(b",")[0] for data in results}
+        if len(writers) > 1:
+            raise Violation(f"two writers in attempt {fence} of {job_id}: {results}")
+        if [int(data.split(b",")[1][:-1]) for data in results] != list(range(len(results))):
+            raise Violation(f"attempt {fence} of {job_id} is not what was streamed: {results}")
+        is_success = events[-1].kind == END and b"succeeded" in (events[-1].data or b"")
+        told = self.emitted[job_id, fence]
+        if is_success and len(results) < len(told) and (job_id, fence) not in self.cut:
+            raise Violation(f"{job_id} succeeded without {len(told) - len(results)} of its events")
+
+    def _check_outcome(self, job_id: str) -> None:
+        if not self._has_ended(job_id):
+            raise Violation(f"{job_id} is stuck: {self.log_of(job_id)}")
+        end = self.log_of(job_id)[-1]
+        if job_id in self.cancelled and b'"cancelled"' not in (end.data or b""):
+            if end.data not in [before.data for before in self.cancelled[job_id]]:
+                raise Violation(f"the cancel of {job_id} was acknowledged, and it ended as {end}")
+
+    def _check_end(self, job_id: str, owed: Ended) -> None:
+        found = self.log_of(job_id)
+        if found[-1].data != owed.event.data:
+            raise Violation(f"the end {owed.event} of {job_id} was seen, and its writer lives: {found}")
+
+    def _check_viewer(self, viewer: Viewer) -> None:
+        """It comes back once more, as a browser does, and reads to the end."""
+        viewer.come(self.webs[0])
+        viewer.read()
+        log = self.log_of(viewer.job_id)
+        if list(map(_as_shown, viewer.seen)) != list(map(_as_shown, log)):
+            raise Violation(f"a viewer saw {viewer.seen}, untold, and the log is {log}")
+
+    def _forgive(self, name: str) -> None:
+        self._owed = {job_id: owed for job_id, owed in self._owed.items() if owed.by != name}
+
+    def _disconnected(self) -> None:
+        for web in self.webs:
+            web.disconnected()
+
+    def _lost(self, job_id: str, scripts: Sequence[Ran]) -> None:
+        """What a restart took from one job, and who may complain about it."""
+        names, processes = {ran.name for ran in scripts}, {ran.process for ran in scripts}
+        if "create" in names:
+            self.lost_whole.add(job_id)
+        for worker in self.workers:
+            if worker.claim is not None and worker.claim.job_id == job_id:
+                # What freed the job for this claim was another's, and that one may come back later.
+                worker.is_excused |= "claim" in names and not processes <= worker.names
+        ends = [ended for ended in self.ends[job_id] if ended.event not in self.log_of(job_id)]
+        if ends and "create" not in names and not any(name.startswith("sweep") for name in names):
+            # A worker repeats what it got no answer to, and whoever asked for a cancel may not.
+            keepers = self.workers if job_id not in self.cancelled else [*self.webs, *self.workers]
+            writers = [process for process in keepers if process.name == ends[-1].by]
+            if writers and not writers[0].is_frozen and processes <= writers[0].names:
+                self._owed[job_id] = ends[-1]
+
+
+def _as_shown(event: Event) -> tuple[str, EventId, str, bytes]:
+    """Without what was true at one moment only, and is told anew when a restart lost it."""
+    return str(event.id), event.prev, event.kind, re.sub(rb',"(queue_position|workers)":\d+', b"", event.data or b"")
