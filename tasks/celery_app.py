@@ -7,9 +7,13 @@ the workers (gpu_worker/worker.py), so that the web tier never imports it.
 """
 
 import logging
+from collections.abc import Callable
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -25,7 +29,42 @@ DIRECT = Exchange("")  # type: ignore[no-untyped-call]
 #: one look, so this only says how long such leftovers lie about.
 VISIBILITY_S = 24 * 3600
 
+#: Between two tries to reach the broker, however long it has been away.
+RETRY_S = 0.5
+
 logger = logging.getLogger(__name__)
+
+
+class SteadyConnection(Connection):
+    """Tries again at a steady pace. kombu's own pauses grow up to half a minute, for which a worker would
+    hear nothing from a Redis that is back."""
+
+    def ensure_connection(
+        self, errback: Callable[..., None] | None = None, max_retries: int | None = None, **options: Any
+    ) -> Self:
+        pace = {"interval_start": RETRY_S, "interval_step": 0, "interval_max": RETRY_S}
+        told = errback and _once(errback)
+        super().ensure_connection(told, max_retries, **{**pace, **options})  # type: ignore[no-untyped-call]
+        return self
+
+
+def _once(errback: Callable[..., None]) -> Callable[..., None]:
+    """The first failed try is told, and not the many after it."""
+    is_told = False
+
+    def tell(*failure: Any) -> None:
+        nonlocal is_told
+        if not is_told:
+            is_told = True
+            errback(*failure)
+
+    return tell
+
+
+class Broker(AMQP):  # type: ignore[misc]
+    """Celery's messaging over these connections."""
+
+    Connection = SteadyConnection
 
 
 def queue_of(task: str) -> str:
@@ -40,7 +79,7 @@ def queue(name: str, *, ttl_s: int | None = None) -> Queue:
 
 def make_app(settings: Settings) -> Celery:
     """The Celery app of web tier and workers; the same for both, so that they understand each other."""
-    app = Celery("rankcast", broker=verifying(settings.broker_url), set_as_current=False)
+    app = Celery("rankcast", broker=verifying(settings.broker_url), amqp=Broker, set_as_current=False)
     app.conf.update(
         # Nothing that comes out of Redis may become code.
         task_serializer="json",
@@ -58,6 +97,8 @@ def make_app(settings: Settings) -> Celery:
         worker_pool="threads",
         task_default_exchange="",
         broker_connection_retry_on_startup=True,
+        # For as long as it takes.
+        broker_connection_max_retries=None,
         # One try on a fresh connection, for a pooled one that Redis closed meanwhile.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
         broker_transport_options={
