@@ -48,6 +48,8 @@ from rankcast.tasks.settings import Settings
 
 #: After one rank failed: for the others to tell what they know, before they are killed.
 STRAGGLER_GRACE_S = 1.0
+#: The same after a rank was ended by a signal: that is the cause, whatever the others say.
+DEATH_GRACE_S = 0.3
 #: For killed processes to be gone. One inside an uninterruptible system call stays for longer; the job
 #: ends without it, and the slot waits.
 REAP_TIMEOUT_S = 2.0
@@ -310,7 +312,8 @@ class RankGroup:
         while not all(member.report or member.has_ended for member in self._members):
             self._heed(deadlines, call)
             if self._endings:
-                deadlines.set("stragglers", STRAGGLER_GRACE_S)
+                is_settled = any(ending.is_death for ending in self._endings)
+                deadlines.set("stragglers", DEATH_GRACE_S if is_settled else STRAGGLER_GRACE_S)
             if deadlines.have_passed():
                 return
             vigil = self._vigil

@@ -23,6 +23,11 @@ class Ending:
     failed: Failed | None = None
     exitcode: int | None = None
 
+    @property
+    def is_death(self) -> bool:
+        """A signal ended it."""
+        return self.exitcode is not None and self.exitcode < 0
+
 
 def cause(
     endings: Sequence[Ending],

@@ -8,6 +8,7 @@ from benchmarks.faults import (
     rank_killed,
     redis_killed,
     redis_restarted,
+    viewers_stalled,
     worker_frozen,
     worker_killed,
 )
@@ -22,4 +23,5 @@ ROWS = (
     *cancelled.ROWS,
     redis_restarted.ROW,
     left_behind.ROW,
+    viewers_stalled.ROW,
 )

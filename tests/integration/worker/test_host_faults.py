@@ -8,10 +8,23 @@ import orjson
 import psutil
 from cgroups import control_group
 from helpers import wait_until
-from workers import Site, worker
+from workers import Site, Worker, worker
 
 from rankcast.tasks.celery_app import queue_of
 from rankcast.tasks.state import JobState
+
+
+def freeze_while_it_waits(site: Site, host: Worker) -> None:
+    """Stop the worker while it has asked Redis for the next message, and has not been answered."""
+
+    def has_asked() -> bool:
+        psutil.Process(host.pid).suspend()
+        if any(client["cmd"] == "brpop" and "b" in client["flags"] for client in site.redis.client_list()):
+            return True
+        psutil.Process(host.pid).resume()
+        return False
+
+    wait_until(has_asked, "the worker waits for a message")
 
 
 def test_a_job_whose_message_went_to_a_frozen_worker_is_not_lost(site: Site, tmp_path: Path):
@@ -22,7 +35,7 @@ def test_a_job_whose_message_went_to_a_frozen_worker_is_not_lost(site: Site, tmp
         with worker(site.url, "steady.py", folder=tmp_path) as host:
             if jobs:
                 assert site.wait_ended(jobs[-1]).state is JobState.SUCCEEDED
-            psutil.Process(host.pid).suspend()
+            freeze_while_it_waits(site, host)
             jobs.append(site.submit("acme/other"))
             wait_until(lambda: not site.redis.exists(queue_of("acme/other")), "Redis has sent the message")
             os.kill(host.pid, signal.SIGKILL)

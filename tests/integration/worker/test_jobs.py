@@ -60,8 +60,8 @@ def test_tasks_take_turns_on_a_slot(site: Site, host: Worker):
     order = ["acme/steps", "acme/other", "acme/steps"]
     jobs = [output(site, site.submit(task)) for task in order]
     assert len({job["pid"] for job in jobs}) == 3
-    # The worker, its forkserver, Python's resource tracker, and the ranks of one group.
-    wait_until(lambda: len(host.family()) == 5, f"two ranks: {host.family()}")
+    # The worker, its forkserver, Python's resource tracker, the ranks of one group and their guards.
+    wait_until(lambda: len(host.family()) == 7, f"two ranks: {host.family()}")
 
 
 def test_what_ranks_print_is_in_the_jobs_logs(site: Site, host: Worker):
