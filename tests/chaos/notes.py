@@ -7,6 +7,7 @@ transcripts against these lines; nothing here knows Rankcast.
 import hashlib
 import json
 import os
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +31,19 @@ class Note(NamedTuple):
     n: int = 0
     #: Of `phase`: which; of `raised`: the exception's type.
     detail: str = ""
+    #: CLOCK_MONOTONIC when it was written, which all processes of a machine share.
+    at_ns: int = 0
 
 
 def write(note: Note) -> None:
     """Add a line to this process' file."""
-    os.write(_file(os.getpid()), json.dumps(note).encode() + b"\n")
+    line = json.dumps(note._replace(at_ns=time.monotonic_ns()))
+    os.write(_file(os.getpid()), line.encode() + b"\n")
+
+
+def is_held(name: str) -> bool:
+    """Whether the driver wants whoever asks to stay where it is."""
+    return Path(os.environ[HOLDS], name).exists()
 
 
 class Notebook:

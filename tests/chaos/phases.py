@@ -21,12 +21,13 @@ from helpers import wait_until
 from chaos.clients import Accepted, Clients
 from chaos.notes import Note
 from chaos.parts import Host
-from chaos.system import System
+from chaos.system import Deployment, System
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 
 PHASES = ("queued", "starting", "setup", "running", "collective", "publishing", "flush", "finish")
-RANKS = 2
+#: One who cuts itself off now and then, and one who stays.
+CUTS = (0.1, 0.0)
 #: Probes come before the rest of the load.
 FIRST = 0
 ENTER_TIMEOUT_S = 30.0
@@ -75,8 +76,8 @@ def enter(phase: str, system: System, clients: Clients) -> Probe:
 def _submit(clients: Clients, task: str, phase: str, hold: str) -> Accepted:
     input: dict[str, Any] = {"hold": hold, "phase": phase}
     job = clients.submit(task, input, priority=FIRST)
-    clients.watch(job, cuts=0.1)
-    clients.watch(job, cuts=0.0)
+    for cuts in CUTS:
+        clients.watch(job, cuts=cuts)
     return job
 
 
@@ -127,7 +128,9 @@ def _setup(system: System, clients: Clients) -> Probe:
     job = _submit(clients, _TASKS[kind], "running", uuid.uuid4().hex)
     record = _past_the_queue(system, job)
     wait_until(
-        lambda: len(_setups(system, kind)) == before + RANKS, "all ranks in setup", timeout_s=ENTER_TIMEOUT_S
+        lambda: len(_setups(system, kind)) == before + system.world_size,
+        "all ranks in setup",
+        timeout_s=ENTER_TIMEOUT_S,
     )
     ranks = {note.rank: note.pid for note in _setups(system, kind)[before:]}
     return Probe(
@@ -145,7 +148,7 @@ def _called(phase: str, system: System, clients: Clients) -> Probe:
     system.hold(name)
     job = _submit(clients, "chaos/probe", phase, name)
     there: list[Note] = wait_until(
-        lambda: _all_ranks(system.notebook.find(job.job_id, "phase", phase)),
+        lambda: _all_ranks(system, system.notebook.find(job.job_id, "phase", phase)),
         f"all ranks of a probe in {phase}",
         timeout_s=ENTER_TIMEOUT_S,
     )
@@ -187,7 +190,7 @@ def _begin_finish(system: System, probe: Probe) -> None:
 
 def _wait_returned(system: System, probe: Probe) -> None:
     wait_until(
-        lambda: _all_ranks(system.notebook.find(probe.job.job_id, "returned")),
+        lambda: _all_ranks(system, system.notebook.find(probe.job.job_id, "returned")),
         "all ranks back from their call",
         timeout_s=ENTER_TIMEOUT_S,
     )
@@ -197,10 +200,10 @@ def _setups(system: System, kind: str) -> list[Note]:
     return [note for note in system.notebook.find("", "setup") if note.task == kind]
 
 
-def _all_ranks(notes: list[Note]) -> list[Note]:
+def _all_ranks(system: Deployment, notes: list[Note]) -> list[Note]:
     """The notes of the newest attempt, once all of its ranks have written theirs."""
     newest = [note for note in notes if note.call == notes[-1].call]
-    return newest if len(newest) == RANKS else []
+    return newest if len(newest) == system.world_size else []
 
 
 def _expect(system: System, job: Accepted, state: JobState) -> None:

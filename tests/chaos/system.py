@@ -22,23 +22,23 @@ from rankcast.tasks.store import JobStore
 DRAIN_TIMEOUT_S = 1
 
 
-class System:
-    """Everything under attack. Used from one thread."""
+class Deployment:
+    """One Redis and hosts behind it, whatever runs there. Used from one thread."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    #: Ranks of a task.
+    world_size: int
+    hosts: Sequence[Part]
+    webs: Sequence[Part] = ()
+
+    def __init__(self, folder: Path) -> None:
         self.redis = Redis(folder)
         self._holds = folder / "holds"
         noted = folder / "notes"
-        for each in (self._holds, noted, folder / "shared"):
+        for each in (self._holds, noted):
             each.mkdir()
         self.notebook = Notebook(noted)
-        more = dict(env or {})
-        told = {FOLDER: str(noted), HOLDS: str(self._holds), "RANKCAST_DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S)}
-        self.webs = [Web(name, folder, self.redis.url, more) for name in ("web-1", "web-2")]
-        self.hosts = [Host(name, folder, self.redis.url, told | more) for name in ("gpu-1", "gpu-2")]
-        settings = Settings(redis_url=self.redis.url, broker_url=self.redis.url)
-        self.store = JobStore(self.redis.client, settings)
-        self._log = EventLog(self.redis.client, settings)
+        #: In the environment of hosts.
+        self.told = {FOLDER: str(noted), HOLDS: str(self._holds)}
 
     @property
     def _behind_redis(self) -> list[Part]:
@@ -79,6 +79,25 @@ class System:
 
     def resume_writes(self) -> None:
         self.redis.client.client_unpause()
+
+
+class System(Deployment):
+    """Ours: two web tiers, two hosts, and what Redis knows of the jobs."""
+
+    world_size = 2
+    hosts: Sequence[Host]
+    webs: Sequence[Web]
+
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder)
+        (folder / "shared").mkdir()
+        more = dict(env or {})
+        told = {**self.told, "RANKCAST_DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S)}
+        self.webs = [Web(name, folder, self.redis.url, more) for name in ("web-1", "web-2")]
+        self.hosts = [Host(name, folder, self.redis.url, told | more) for name in ("gpu-1", "gpu-2")]
+        settings = Settings(redis_url=self.redis.url, broker_url=self.redis.url)
+        self.store = JobStore(self.redis.client, settings)
+        self._log = EventLog(self.redis.client, settings)
 
     # What is known of a job
 

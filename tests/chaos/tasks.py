@@ -7,7 +7,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import notes
@@ -22,15 +21,10 @@ LIMITS: dict[str, Any] = {"world_size": 2, "cancel_grace_s": 1, "silence_s": 4, 
 Phase = Literal["starting", "setup", "running", "collective", "publishing", "flush", "finish"]
 
 
-def is_held(name: str) -> bool:
-    """Whether the driver wants whoever asks to stay where it is."""
-    return Path(os.environ[notes.HOLDS], name).exists()
-
-
 def stay(name: str, until: Callable[[], bool] = lambda: False) -> None:
     """Stay here for as long as the driver wants, and no longer than a minute."""
     give_up = time.monotonic() + HOLD_S
-    while is_held(name) and not until() and time.monotonic() < give_up:
+    while notes.is_held(name) and not until() and time.monotonic() < give_up:
         time.sleep(0.005)
 
 
@@ -170,7 +164,7 @@ class Probe(Told):
         """Between two collectives for most of the time."""
         give_up = time.monotonic() + HOLD_S
         while time.monotonic() < give_up:
-            goes_on = torch.tensor(int(is_held(self.name)))
+            goes_on = torch.tensor(int(notes.is_held(self.name)))
             dist.broadcast(goes_on, src=0)
             if self.should_stop() or not goes_on:
                 return
@@ -187,7 +181,7 @@ class Probe(Told):
         """Rank 0 tells without a pause worth the name."""
         if self.rank != 0:
             return self.stay()
-        while is_held(self.name) and not self.cancelled:
+        while notes.is_held(self.name) and not self.cancelled:
             for _ in range(10):
                 self.tell()
             time.sleep(0.005)
