@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench reliability chaos
+.PHONY: demo test check bench reliability plain-celery chaos
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
@@ -25,6 +25,9 @@ bench: $(VENV)/.test
 
 reliability: $(VENV)/.test
 	$(BIN)/python benchmarks/reliability.py
+
+plain-celery: $(VENV)/.test
+	$(BIN)/python benchmarks/plain_celery.py
 
 # Faults into a system under load; tests/chaos/README.md says how to read what it prints.
 chaos: SECONDS ?= 600
