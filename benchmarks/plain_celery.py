@@ -10,10 +10,9 @@ from pathlib import Path
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
 # Run as a file, Python puts this folder on the path; the packages lie in its parent and in tests.
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from chaos.plain_celery import HEADINGS, PATIENCE_S, ROWS, Ours, Plain, compare, table
 

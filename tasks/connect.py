@@ -120,7 +120,7 @@ class Scripts:
                 return self._call(name, args)
 
     def look(self) -> None:
-        """Find out whether the server was restarted, as long as that could have cost a move of this process."""
+        """Find out whether the server was restarted, while that could have cost a move of this process."""
         if self._redo is not None and len(self._redo):
             with at_the_edge():
                 self._redis.ping()

@@ -216,9 +216,7 @@ class JobStore:
         replies = self._scripts.run("renew", self._lease_ms, *shown)
         return {claim.job_id: Renewal(reply.decode()) for claim, reply in zip(claims, replies, strict=True)}
 
-    def finish(
-        self, claim: Claim, outcome: Outcome, final_seq: int, *, is_cut: bool = False
-    ) -> JobState:
+    def finish(self, claim: Claim, outcome: Outcome, final_seq: int, *, is_cut: bool = False) -> JobState:
         """End the job, and return what was decided: `cancelled` if a cancel was asked for.
 
         `final_seq` is the last event that rank 0 numbered (0: none); Behind while the log lacks it.

@@ -293,7 +293,9 @@ class Worker(Process):
             yield from self._insist(lambda: self.store.release(claim, is_loss=is_loss, reason="drain"))
 
     def _call(self, claim: Claim) -> Steps[int]:
-        self.publisher.begin(Call(claim.job_id, claim.fence, claim.token, claim.attempt, "{}", checkpoints=""))
+        self.publisher.begin(
+            Call(claim.job_id, claim.fence, claim.token, claim.attempt, "{}", checkpoints="")
+        )
         self.is_calling = True
         try:
             while not (self.order or self._is_lost or self._is_cancelled):
@@ -390,7 +392,9 @@ class World:
         self.redis.now_s += seconds
         beats = [*[web.beat for web in self.webs]]
         for worker in self.workers:
-            beats += [worker.beat, worker.sweep, worker.rank_log.look] if not worker.is_frozen else [_rest] * 3
+            beats += (
+                [worker.beat, worker.sweep, worker.rank_log.look] if not worker.is_frozen else [_rest] * 3
+            )
         for index in order:
             with suppress(StoreUnavailable):
                 beats[index]()
@@ -513,9 +517,10 @@ class World:
         if not self._has_ended(job_id):
             raise Violation(f"{job_id} is stuck: {self.log_of(job_id)}")
         end = self.log_of(job_id)[-1]
-        if job_id in self.cancelled and b'"cancelled"' not in (end.data or b""):
-            if end.data not in [before.data for before in self.cancelled[job_id]]:
-                raise Violation(f"the cancel of {job_id} was acknowledged, and it ended as {end}")
+        is_cancelled = b'"cancelled"' in (end.data or b"")
+        had_this_end = end.data in [before.data for before in self.cancelled.get(job_id, ())]
+        if job_id in self.cancelled and not (is_cancelled or had_this_end):
+            raise Violation(f"the cancel of {job_id} was acknowledged, and it ended as {end}")
 
     def _check_end(self, job_id: str, owed: Ended) -> None:
         found = self.log_of(job_id)
@@ -557,4 +562,9 @@ class World:
 
 def _as_shown(event: Event) -> tuple[str, EventId, str, bytes]:
     """Without what was true at one moment only, and is told anew when a restart lost it."""
-    return str(event.id), event.prev, event.kind, re.sub(rb',"(queue_position|workers)":\d+', b"", event.data or b"")
+    return (
+        str(event.id),
+        event.prev,
+        event.kind,
+        re.sub(rb',"(queue_position|workers)":\d+', b"", event.data or b""),
+    )

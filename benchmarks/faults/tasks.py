@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
 from rankcast import DistributedWorker, task
 
 LONG_S = 600.0

@@ -85,7 +85,9 @@ class LifeOfADeployment(RuleBasedStateMachine):
 
     @rule(data=st.data(), web=st.integers(0, 1))
     def view(self, data: st.DataObject, web: int) -> None:
-        self.world.viewers.append(Viewer(self.world.webs[web], data.draw(st.sampled_from(self.world.job_ids))))
+        self.world.viewers.append(
+            Viewer(self.world.webs[web], data.draw(st.sampled_from(self.world.job_ids)))
+        )
         self.world.viewers[-1].read()
 
     @rule(web=st.integers(0, 1), lost=st.lists(st.booleans(), max_size=4))
