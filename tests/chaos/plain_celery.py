@@ -28,6 +28,7 @@ from chaos.notes import Note
 from chaos.phases import CUTS, NotEntered, enter
 from chaos.plain_system import PlainClients, PlainSystem
 from chaos.system import Deployment, System
+from rankcast.tasks.state import JobState
 
 #: Longer than a lease of ours, and its grace.
 FROZEN_S = 20.0
@@ -147,7 +148,8 @@ class Side(Protocol):
     def results(self, viewer: Any) -> list[Mapping[str, Any]]:
         """What a viewer was told, as far as it was not told to forget it."""
 
-    def count_ends(self, job_id: str) -> int: ...
+    def count_ends(self, job_id: str) -> int:
+        """How often it came to an end that viewers could be told."""
 
     def whereabouts(self, job_id: str) -> str:
         """Where what makes it go on is, if anything does."""
@@ -227,12 +229,12 @@ def _attack(side: Side, rows: Sequence[Row], rounds: int, patience_s: float) -> 
                 _break(side, row, cell)
         jobs = [job for cell in cells for job in cell.jobs]
         _wait_ended(side, jobs, patience_s)
-        for viewer in side.clients.viewers:
-            viewer.leave()
         for row, cell in zip(rows, cells, strict=True):
             for job in cell.jobs:
                 _judge(side, row, cell, job)
     finally:
+        for viewer in side.clients.viewers:
+            viewer.leave()
         left = side.system.stop()
         side.clients.close()
     assert left == [], f"left after the end: {left}"
@@ -264,10 +266,16 @@ def _wait_ended(side: Side, jobs: Sequence[Accepted], timeout_s: float) -> None:
     """What has not ended by then is for the judge."""
     with contextlib.suppress(AssertionError):
         wait_until(
-            lambda: all(side.system.record(job.job_id).state.is_terminal for job in jobs),
+            lambda: all((state := _state(side, job)) and state.is_terminal for job in jobs),
             "the end of jobs",
             timeout_s=timeout_s,
         )
+
+
+def _state(side: Side, job: Accepted) -> JobState | None:
+    """None for a job that is not there."""
+    record = side.system.record(job.job_id)
+    return record and record.state
 
 
 def _judge(side: Side, row: Row, cell: Cell, job: Accepted) -> None:
@@ -284,17 +292,16 @@ def _judge(side: Side, row: Row, cell: Cell, job: Accepted) -> None:
 
 def _findings(side: Side, row: Row, job: Accepted) -> Iterator[str]:
     """What is wrong with how a job went."""
-    state, where = side.system.record(job.job_id).state, side.whereabouts(job.job_id)
-    if not state.is_terminal:
+    state, where = _state(side, job), side.whereabouts(job.job_id)
+    if state is None or not state.is_terminal:
         yield f"no end ({WHERE.get(where, where)})"
     elif state != row.ends_as:
         yield f"ended {state.value}"
     elif where == "not acknowledged":
         yield "ended, and its message stays to run it again after 1 h"
-    ends = side.count_ends(job.job_id)
-    if ends > 1:
-        yield "ran to its end more than once"
-    if ran_beside_itself(side.system.notebook.of.get(job.job_id, [])):
+    if side.count_ends(job.job_id) > 1:
+        yield "ended more than once"
+    if ran_beside_itself(side.system.notebook.read().of.get(job.job_id, [])):
         yield "ran more than once at the same time"
 
 
