@@ -189,3 +189,13 @@ def _transcript(job: Job, viewer: Watched) -> Iterator[str]:
             f"a viewer was told {len(frames)} events where the log has {len(job.log)}, "
             f"{'after a reset, ' if was_reset else ''}and differs at {where}"
         )
+
+
+def ran_beside_itself(notes: Sequence[Note]) -> bool:
+    """Whether two of a job's attempts were at work at the same time, by what their first ranks noted."""
+    spans: dict[str, list[int]] = {}
+    for note in notes:
+        if note.call and note.rank == 0:
+            spans.setdefault(note.call, []).append(note.at_ns)
+    ordered = sorted((min(span), max(span)) for span in spans.values())
+    return any(begun < ended for (_, ended), (begun, _) in itertools.pairwise(ordered))

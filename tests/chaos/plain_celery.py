@@ -22,9 +22,9 @@ from typing import Any, Protocol
 from helpers import wait_until
 
 from benchmarks.peers.celery_plain import Viewer as PlainViewer
+from chaos.checker import ran_beside_itself
 from chaos.clients import Accepted, Clients, Viewer
 from chaos.faults import FAULTS, Hit
-from chaos.notes import Note
 from chaos.phases import CUTS, NotEntered, enter
 from chaos.plain_system import PlainClients, PlainSystem
 from chaos.system import Deployment, System
@@ -303,16 +303,6 @@ def _findings(side: Side, row: Row, job: Accepted) -> Iterator[str]:
         yield "ended more than once"
     if ran_beside_itself(side.system.notebook.read().of.get(job.job_id, [])):
         yield "ran more than once at the same time"
-
-
-def ran_beside_itself(notes: Sequence[Note]) -> bool:
-    """Whether two of a job's attempts were at work at the same time, by what their first ranks noted."""
-    spans: dict[str, list[int]] = {}
-    for note in notes:
-        if note.call and note.rank == 0:
-            spans.setdefault(note.call, []).append(note.at_ns)
-    ordered = sorted((min(span), max(span)) for span in spans.values())
-    return any(begun < ended for (_, ended), (begun, _) in itertools.pairwise(ordered))
 
 
 def table(rows: Sequence[Row], plain: Sequence[Cell], ours: Sequence[Cell]) -> Iterator[Sequence[str]]:

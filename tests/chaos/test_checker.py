@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import Job, Told, Watched, violations
+from chaos.checker import Job, Told, Watched, ran_beside_itself, violations
 from chaos.notes import Note, result
 
 ID, CALL, FIRST = "j1", "c2", "c1"
@@ -122,3 +122,14 @@ def test_what_is_wrong_is_told(job: Job, fault: str):
     """One fault each, as a shortest example."""
     found = violations([job])
     assert [line for line in found if fault in line] != [], found
+
+
+def test_attempts_that_were_at_work_at_the_same_time_are_seen():
+    """One inside the other as well; one behind the other is none."""
+
+    def spans(*times: tuple[str, int]) -> list[Note]:
+        return [noted(call, "telling")._replace(at_ns=at_ns) for call, at_ns in times]
+
+    assert not ran_beside_itself(spans((FIRST, 1), (FIRST, 3), (CALL, 4), (CALL, 6)))
+    assert ran_beside_itself(spans((FIRST, 1), (FIRST, 5), (CALL, 4), (CALL, 6)))
+    assert ran_beside_itself(spans((CALL, 2), (CALL, 3), (FIRST, 1), (FIRST, 9)))
