@@ -131,7 +131,10 @@ class Driver:
             time.sleep(max(0.0, self._died_at + REDO_S - time.monotonic()))
         probe = enter(phase, system, self._clients)
         hit = Hit(system=system, clients=self._clients, probe=probe, rng=self._rng)
-        fault.inject(hit)
+        try:
+            fault.inject(hit)
+        except AssertionError as error:
+            hit.violations.append(f"in {phase}, {probe.job.job_id}: {error}")
         self.report.hits[fault.name, phase] += 1
         probe.release()
         if any(not part.is_up for part in (*system.hosts, *system.webs)):

@@ -123,7 +123,9 @@ def _worker_frozen(hit: Hit) -> None:
     """With its ranks, until another has its job; then it thaws and tries to go on."""
     with _awaiting_another_attempt(hit):
         hit.host.send_all(signal.SIGSTOP)
-        _let_redis_write(hit)
+        if hit.probe.phase in ("queued", "flush"):
+            # It waits for others that are held, or for a Redis that takes writes: the next attempt, too.
+            hit.probe.release()
     hit.host.send_all(signal.SIGCONT)
 
 
