@@ -28,7 +28,7 @@ def _cancel_ignored(connect: Any) -> None:
 
     def spoilt(name: str, has_shebang: bool) -> Any:
         source = whole(name, has_shebang)
-        text = source.text.replace("if job.cancel or state == 'cancelled'", "if state == 'cancelled'")
+        text = source.text.replace("not decided and job.cancel or", "")
         return source._replace(text=text, sha=connect.hashlib.sha1(text.encode()).hexdigest())
 
     connect._source = spoilt
