@@ -390,7 +390,9 @@ class RankGroup:
                 self._control.request_cancel()
 
     def on_end(self, member: Member, exitcode: int | None) -> None:
-        self._endings.append(Ending(member.rank, exitcode=exitcode))
+        # A rank that told why its start failed ends by itself: how it does says nothing new.
+        if not (self.state is GroupState.STARTING and isinstance(member.report, Failed)):
+            self._endings.append(Ending(member.rank, exitcode=exitcode))
 
     def on_line(self, rank: int, stream: str, text: str) -> None:
         self._on_log(rank, stream, text)
