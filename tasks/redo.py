@@ -46,6 +46,11 @@ class Move(NamedTuple):
     safe_until: float
 
     @property
+    def job_id(self) -> str:
+        found = self.args[2 if self.name == "claim" else 0]
+        return found.decode() if isinstance(found, bytes) else str(found)
+
+    @property
     def size(self) -> int:
         return sum(len(arg) for arg in self.args if isinstance(arg, str | bytes))
 
@@ -70,6 +75,11 @@ class RedoBuffer:
     def __len__(self) -> int:
         """Moves kept now."""
         return len(self._moves)
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing waits for another process' moves."""
+        return not self._waiting
 
     def acknowledged(self, name: str, script: str, args: Args, reply: Any) -> None:
         """A script was answered: forget what is safe by now, and keep it if it has to be made again."""
@@ -105,7 +115,7 @@ class RedoBuffer:
         moves = [move for move in self._moves if now < move.safe_until]
         if moves:
             log.warning("Redis was restarted: making %d moves again that it may have lost", len(moves))
-        self._waiting = [move for move in moves if not _is_made(move, partial(_call, connection))]
+        self._waiting = _make(moves, partial(_call, connection))
         self._retry_at, self._give_up_at = now + RETRY_S, now + KEEP_S
         # The new run may be killed as well.
         self._moves = deque(move._replace(at=now) for move in moves)
@@ -113,14 +123,14 @@ class RedoBuffer:
 
     def settle(self, client: redis.Redis) -> None:
         """Try again what waits for other processes. Costs nothing while nothing waits."""
-        if not self._waiting or self._clock() < self._retry_at:
+        if self.is_settled or self._clock() < self._retry_at:
             return
         with self._lock:
             run_id, moves, self._waiting = self._run_id, self._waiting, []
             self._retry_at = self._clock() + RETRY_S
         left = moves
         try:
-            left = [move for move in moves if not _is_made(move, client.execute_command)]
+            left = _make(moves, client.execute_command)
         finally:
             with self._lock:
                 if self._clock() >= self._give_up_at:
@@ -129,24 +139,33 @@ class RedoBuffer:
                     self._waiting = left
 
 
-def _is_made(move: Move, call: Callable[..., Any]) -> bool:
-    """Make the move again; whether it stands now. False for one that may only be too early."""
-    try:
-        reply = call("EVAL", move.script, 0, *move.args)
-    except redis.ResponseError as error:
-        log.error("%s %s could not be made again: %s", move.name, move.args[0], error)
-        return True
-    return bool(reply[0] == b"OK")
+def _make(moves: Sequence[Move], call: Callable[..., Any]) -> list[Move]:
+    """Make the moves again, in order; returns those that may only be too early."""
+    left: list[Move] = []
+    for move in moves:
+        try:
+            reply = call("EVAL", move.script, 0, *move.args)
+        except redis.ResponseError as error:
+            log.error("%s of job %s could not be made again: %s", move.name, move.job_id, error)
+            continue
+        if reply[0] != b"OK":
+            # An append finds an ended job only where all of its events are: an end is made at its place.
+            if (move.name, reply[0]) != ("append", b"FENCED"):
+                left.append(move)
+        elif move.name in ("finish", "release"):
+            # What led to it was not lost, or stands by now.
+            left = [each for each in left if each.job_id != move.job_id]
+    return left
 
 
 def _tell_lost(moves: Sequence[Move]) -> None:
     for move in moves:
-        log.error("%s of job %s was lost in a restart of Redis", move.name, move.args[_JOB_ID[move.name]])
+        if move.name in ("finish", "release", "cancel"):
+            log.error("%s of job %s was lost in a restart of Redis", move.name, move.job_id)
 
 
-#: Where create.lua has the time to live, in ms; where each script has the job.
+#: Where create.lua has the time to live, in ms.
 _TTL = 6
-_JOB_ID = {"claim": 2, "create": 0, "start": 0, "append": 0, "finish": 0, "release": 0, "cancel": 0}
 
 
 def _safe_until(name: str, args: Args, now: float) -> float:

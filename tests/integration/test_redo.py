@@ -350,6 +350,25 @@ def test_a_web_process_makes_its_accepted_jobs_again(redis, server, restart):
         assert httpx.get(f"{web.url}/jobs/{accepted['job_id']}").json() == before
 
 
+def test_after_a_restart_that_lost_nothing_nothing_is_tried_again(redis, server, settings, restart, caplog):
+    """Every move finds itself done, in jobs that ended, run and wait; and nobody is alarmed."""
+    buffer = RedoBuffer()
+    with redis_py.Redis.from_url(server.connection_url, redis_connect_func=buffer) as client:
+        store, log = JobStore(client, settings), EventLog(client, settings)
+        ended, drained, runs = running(store), running(store), running(store)
+        for claim in (ended, drained, runs):
+            append(log, claim, 2, "1")
+        store.finish(ended, SUCCESS, 2)
+        store.release(drained, is_loss=False, reason="drain")
+        store.cancel(submit(store))
+        store.cancel(runs.job_id)
+        redis.save()
+        restart()
+        store.renew([runs])
+        assert buffer.is_settled
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_a_second_restart_loses_nothing_either(redis, store, restart):
     """What was made again is kept again."""
     redis.save()
