@@ -36,6 +36,8 @@ from rankcast.tasks.store import JobStore
 
 #: Between two tries to reach Redis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+#: Between two tries to end a job whose last events a restarted Redis has not been told again yet.
+BEHIND_PAUSE_S = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +262,8 @@ class Attempt:
             except Behind as behind:
                 # Redis lost its newest seconds after rank 0 had seen them there: rank 0 sends them again.
                 if time.monotonic() < give_up_at:
-                    self._parts.is_leaving.wait(LONGEST_PAUSE_S / 5)
+                    # Not a wait that a worker which leaves cuts short: it would ask without a pause.
+                    time.sleep(BEHIND_PAUSE_S)
                     continue
                 logger.error("job %s: events from %d on are lost", self._claim.job_id, behind.last + 1)
                 self._final_seq, is_cut = behind.last, True
