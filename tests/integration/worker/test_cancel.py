@@ -50,6 +50,23 @@ def test_a_job_that_does_not_ask_is_killed_after_its_grace(site: Site, host: Wor
     assert site.wait_ended(site.submit("acme/other")).state is JobState.SUCCEEDED
 
 
+def test_a_cancel_wins_at_any_moment_of_a_job(site: Site, host: Worker):
+    """From the submit to the end, while ranks start, stream and return: what was acknowledged is kept."""
+    answers = []
+    for moment in range(30):
+        job_id = site.submit("acme/steps", {"steps": 3})
+        if moment % 8:
+            # 0-1 is the submit, then claim, running and three steps; 6 is just before the end, 7 the end.
+            wait_until(lambda job_id=job_id, of=moment % 8: len(site.events(job_id)) >= of, "that far")
+        reply = site.store.cancel(job_id)
+        answers.append(reply.is_ended)
+        state = site.wait_ended(job_id).state
+        assert state is (reply.state if reply.is_ended else JobState.CANCELLED)
+        kinds = [event.kind for event in site.events(job_id)]
+        assert (kinds.count(END), kinds[-1]) == (1, END)
+    assert set(answers) == {True, False}
+
+
 def test_a_revoke_by_id_cancels_the_job(site: Site, host: Worker):
     """Celery's own word for it, on a running job and on one that waits behind it."""
     running, waiting = site.submit("acme/patient"), site.submit("acme/patient")
