@@ -3,7 +3,8 @@
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from protocol_model import ORDER, OUTCOMES, Viewer, World
+from protocol_model import ORDER, World
+from protocol_parts import OUTCOMES, Viewer
 from rewinding_redis import RewindingRedis
 
 WORKERS = st.sampled_from([0, 1])

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from protocol_bugs import RULES, without
-from protocol_model import OUTCOMES, Viewer, Violation, Worker, World
+from protocol_model import Violation, World
+from protocol_parts import OUTCOMES, Viewer, Worker
 from rewinding_redis import RewindingRedis
 
 TRACES: dict[str, Callable[[World], None]] = {}
