@@ -36,8 +36,8 @@ DEADLINES = f"{PREFIX}deadlines"
 ENDED = f"{PREFIX}ended"
 #: ZSET of all job ids by order of submission.
 JOBS = f"{PREFIX}jobs"
-#: HASH of the sweeps: `at`, ms of the newest; `run_id`, the server's then; `met`, ms when a sweep found
-#: a new run; `grace`, ms until which nothing is taken for having run out.
+#: HASH of the sweeps: `at`, ms of the newest; `run_id`, the server's then; `grace`, ms until which nothing
+#: is taken for having run out; `met_run`, the newest run that any script has met, `met`, when, in ms.
 SWEEPS = f"{PREFIX}sweeps"
 #: String, no TTL: a random name, by which jobs' files are told from those of other deployments.
 DEPLOYMENT = f"{PREFIX}deployment"

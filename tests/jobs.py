@@ -77,6 +77,11 @@ def let_sweeps_pause(client: redis.Redis, ms: float) -> None:
     client.hset(keys.SWEEPS, "at", now_ms(client) - round(ms))
 
 
+def let_settling_pass(client: redis.Redis) -> None:
+    """As if all who live had had their time to tell a restarted Redis what it lost."""
+    client.hset(keys.SWEEPS, "met", 1)
+
+
 def let_grace_pass(client: redis.Redis) -> None:
     """As if all that is held back after an outage or a restart were over."""
     client.hset(keys.SWEEPS, mapping={"grace": now_ms(client), "met": 0})

@@ -47,10 +47,7 @@ _EDITS: dict[str, Sequence[tuple[str, str]]] = {
         )
     ],
     "grace": [("return now >= tonumber(grace or 0)", "return true")],
-    "time to settle": [
-        ("if run ~= seen then return true end", ""),
-        ("return met and now < met + SETTLE_MS", "return false and met"),
-    ],
+    "time to settle": [("return met and now < met + SETTLE_MS", "return false and met")],
     "a place for each move": [("place ~= '' and job.last ~= place or", "")],
     "a fence for whoever ends a job": [("fresh_fence(job, now) .. '-1'", "next_id(job.last)")],
 }  # fmt: skip

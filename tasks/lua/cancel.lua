@@ -9,9 +9,11 @@ if job.state ~= 'queued' and not is_claimed(job) then
   return {'OK', job.state, 1, job.end_id, prev_of(id, job.end_id)}
 end
 local now, lease_end = now_ms(), redis.call('ZSCORE', RUNNING, id)
-if job.state == 'queued' or not lease_end or tonumber(lease_end) < now then
-  -- Its worker may have ended it, which a restart lost.
-  if not end_id and is_settling(job, now) then return {'SETTLING'} end
+local is_idle = job.state == 'queued' or not lease_end or tonumber(lease_end) < now
+-- Its worker may have ended it, or live and renew it yet, which a restart lost.
+local is_open = is_idle and not end_id and is_settling(job, now)
+if is_open and job.state == 'queued' then return {'SETTLING'} end
+if is_idle and not is_open then
   local is_in_place = end_id and place == job.last
   local state = end_job(id, job, 'cancelled', now, CANCELLED, nil, nil, is_in_place and end_id or nil)
   return {'OK', state, 0, redis.call('HGET', record_key(id), 'end_id'), job.last}

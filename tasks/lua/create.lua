@@ -12,6 +12,8 @@ local start_timeout_ms, ttl, max_queued, worker_ttl_ms = ARGV[6], ARGV[7], tonum
 local total_timeout_ms = ARGV[10] ~= '' and ARGV[10]
 local once, body, created, order = ARGV[11] ~= '' and ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local now, queue = now_ms(), queued_key(task)
+-- A job of this run of the server must not be taken for one that is older than it.
+met_at(now)
 local workers = redis.call('ZCOUNT', PREFIX .. 'serving:' .. task, digits(now - worker_ttl_ms), '+inf')
 
 local function standing(found, job)

@@ -13,7 +13,7 @@ local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
 -- A job that is drained again and again has any number of attempts; its record shows the newest.
 local MAX_ATTEMPTS = 20
--- After a restart every process that lives has called within a second of the first sweep.
+-- After a restart every process that lives has called within a second of the first of them.
 local SETTLE_MS = 2000
 
 local function record_key(id) return PREFIX .. 'job:' .. id end
@@ -193,14 +193,23 @@ end
 -- Differs after every restart of the server; '' where it is not told.
 local function run_id() return info('server'):match('run_id:(%x+)') or '' end
 
+-- When this run of the server was first met by a script that asks, in ms; nil where INFO is kept from us,
+-- and of the first run ever, before which nothing can have been lost, 0.
+local function met_at(now)
+  local run = run_id()
+  if run == '' then return nil end
+  local known, met = unpack(redis.call('HMGET', SWEEPS, 'met_run', 'met'))
+  if known == run then return tonumber(met) end
+  met = known and now or 0
+  redis.call('HSET', SWEEPS, 'met_run', run, 'met', digits(met))
+  return met
+end
+
 -- Whether processes may not have made their moves on this job again yet, because the server was restarted
 -- a moment ago: until then nobody else claims or ends it. Nothing of a job that is younger was lost.
 local function is_settling(job, now)
-  local seen, met = unpack(redis.call('HMGET', SWEEPS, 'run_id', 'met'))
-  local run = run_id()
-  if run == '' or not seen or seen == '' then return false end
-  if run ~= seen then return true end
-  return met and now < met + SETTLE_MS and tonumber(job.created) < tonumber(met)
+  local met = met_at(now)
+  return met and now < met + SETTLE_MS and tonumber(job.created) < met
 end
 
 -- Whether a lease or start deadline that ran out may be held against anybody now; called by every
@@ -216,7 +225,7 @@ local function may_expire(now, lease_ms, longest_pause_ms)
   -- A clock that was set back counts as a pause too: its times say nothing.
   if at and (is_new_run or math.abs(now - at) > tonumber(longest_pause_ms)) then grace = now + lease_ms end
   redis.call('HSET', SWEEPS, 'at', digits(now), 'run_id', run, 'grace', digits(grace or 0))
-  if is_new_run then redis.call('HSET', SWEEPS, 'met', digits(now)) end
+  met_at(now)
   return now >= tonumber(grace or 0)
 end
 

