@@ -15,11 +15,13 @@ from web_tier import KEEPALIVE_S, Watch, WebTier, web_tier
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
+from rankcast.tasks.errors import StoreUnavailable
 from rankcast.tasks.event import decode_batch
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Claim
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
+from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
 
@@ -51,6 +53,14 @@ def watch_running(url: str, store: JobStore) -> tuple[Claim, Watch]:
     watch = Watch(url, f"/jobs/{claim.job_id}/stream")
     watch.until(2)
     return claim, watch
+
+
+def is_end_taken(store: JobStore, claim: Claim, last: int) -> bool:
+    """False while a server that has just restarted waits to be told what it lost."""
+    try:
+        return store.finish(claim, SUCCESS, last) is JobState.SUCCEEDED
+    except StoreUnavailable:
+        return False
 
 
 def last_id(payload: bytes) -> str:
@@ -260,7 +270,7 @@ def test_a_stream_goes_on_when_redis_was_killed_and_comes_back(durable: ValkeySe
         wait_until(lambda: watch.raw.count(b":\n") >= quiet, "a keepalive without Redis")
         durable.start()
         append(event_log, claim, 3, '"after"')
-        store.finish(claim, SUCCESS, 3)
+        wait_until(lambda: is_end_taken(store, claim, 3), "an end that the restarted server takes")
         watch.to_end()
         assert watch.results() == ["before", "after"]
         assert watch.ids == ids(event_log, claim.job_id)
