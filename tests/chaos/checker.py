@@ -69,6 +69,18 @@ def violations(jobs: Iterable[Job]) -> list[str]:
     return [f"job {job.job_id} ({job.task}): {fault}" for job in jobs for fault in _faults(job)]
 
 
+def story(job: Job) -> str:
+    """What there is to know of a job that is not as it must be, in the order of each witness."""
+    notes = [
+        f"  {note.at_ns / 1e9:.3f} pid {note.pid} rank {note.rank} attempt {note.attempt} "
+        f"call {note.call[:8]}: {note.what} {note.n} {note.detail}"
+        for note in sorted(job.notes, key=lambda note: note.at_ns)
+    ]
+    log = [f"  {event.id} {event.kind or 'result'} {event.data[:160]}" for event in job.log]
+    head = f"job {job.job_id} ({job.task}) is {job.state} after {job.losses} losses: {job.error}"
+    return "\n".join([head, "its log:", *log, "what its ranks noted:", *notes])
+
+
 def _faults(job: Job) -> Iterator[str]:
     if job.state is None:
         yield "was accepted, and is not there"
@@ -144,7 +156,10 @@ def _whole(
     """Of the call that ended the job nothing that was accepted is missing, and its output is its own."""
     call = (job.output or {}).get("call", "") if job.state == "succeeded" else ""
     if job.state == "failed" and (job.error or {}).get("kind") == "exception":
-        call = next((note.call for note in reversed(job.notes) if note.what == "raised"), "")
+        # Its error names it: another call, of a worker that was frozen, may raise as well, and later.
+        call = next((name for name in calls if name in job.error["message"]), "")
+        if not call:
+            yield f"its error {job.error!r} is of no call"
     if job.state == "succeeded" and call not in calls:
         yield f"its output {job.output!r} is of no call"
         return

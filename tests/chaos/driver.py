@@ -20,7 +20,7 @@ from typing import Any
 
 from helpers import wait_until
 
-from chaos.checker import Job, violations
+from chaos.checker import Job, story, violations
 from chaos.clients import Accepted, Clients, Load
 from chaos.faults import FAULTS, REDO_S, Fault, Hit
 from chaos.phases import PHASES, NotEntered, enter
@@ -48,7 +48,9 @@ class Report:
     #: How probes ended, by fault.
     seen: dict[str, Counter[str]] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
-    #: Of these, which fault had been injected.
+    #: All that is known of the jobs among them.
+    stories: list[str] = field(default_factory=list)
+    #: Of the violations, which fault had been injected.
     blamed: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
     jobs: Counter[str] = field(default_factory=Counter)
@@ -178,7 +180,10 @@ class Driver:
     def _check(self) -> None:
         report, clients = self.report, self._clients
         jobs: list[Job] = list(self._system.evidence(list(clients.accepted.values()), clients.viewers))
-        report.blame("any", violations(jobs))
+        for job in jobs:
+            if found := violations([job]):
+                report.blame("any", found)
+                report.stories.append(story(job))
         report.blame("any", [viewer.fault for viewer in clients.viewers if viewer.fault])
         report.blame("any", clients.faults)
         report.blame("any", self._system.inconsistencies())
@@ -211,6 +216,7 @@ def table(report: Report, faults: Sequence[Fault] = FAULTS) -> str:
     lines += ["", f"{totals}; jobs: {ends}; violations of what must always hold: {report.blamed['any']}."]
     lines += [f"- empty: {cell}" for cell in report.empty]
     lines += [f"- VIOLATION {line}" for line in report.violations]
+    lines += ["", *report.stories]
     return "\n".join(lines)
 
 

@@ -100,7 +100,7 @@ class Fails(Told):
                 self.tell()
             dist.barrier()
             if self.rank == self.world_size - 1:
-                raise ArithmeticError("as planned")
+                raise ArithmeticError(f"as planned, {self.call}")
             dist.barrier()
 
         return self.do(work)

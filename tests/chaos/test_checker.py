@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import Job, Told, Watched, ran_beside_itself, violations
+from chaos.checker import Job, Told, Watched, ran_beside_itself, story, violations
 from chaos.notes import Note, result
 
 ID, CALL, FIRST = "j1", "c2", "c1"
@@ -80,9 +80,36 @@ def test_a_job_that_lost_too_many_workers_may_fail():
     assert "failed with worker_lost after 2 losses" in violations([replace(failed, losses=2)])[0]
 
 
+#: The second attempt raised; the first, whose worker had stood still, did so after it, and nobody heard.
+FAILED = changed(
+    [*LOG[:-1], told("9-5", "end", {"state": "failed"})],
+    task="chaos/fails",
+    state="failed",
+    output=None,
+    error={"kind": "exception", "message": f"as planned, {CALL}"},
+    notes=[*NOTES[:-1], noted(CALL, "raised"), noted(FIRST, "raised")],
+)
+
+
+def test_a_failed_job_is_judged_by_the_call_that_its_error_names():
+    """Whichever call raised last."""
+    assert violations([FAILED]) == []
+
+
+def test_the_story_of_a_job_has_its_log_and_its_notes_in_order_of_time():
+    """They were written by several processes."""
+    late, early = noted(CALL, "raised")._replace(at_ns=2), noted(FIRST, "told")._replace(at_ns=1)
+    lines = story(replace(FAILED, notes=[late, early])).splitlines()
+    assert lines[0].startswith(f"job {ID} (chaos/fails) is failed")
+    assert "9-5 end" in lines[11]
+    assert [line.split(": ")[1] for line in lines[-2:]] == ["told 0 ", "raised 0 "]
+
+
 @pytest.mark.parametrize(
     ("job", "fault"),
     [
+        (replace(FAILED, log=[*FAILED.log[:8], told("9-4", "end", {"state": "failed"})]), "2 results of its"),
+        (replace(FAILED, error={"kind": "exception", "message": "peer closed"}), "is of no call"),
         (replace(SOUND, state=None), "was accepted, and is not there"),
         (replace(SOUND, state="running"), "never ended, it is running"),
         (changed([*LOG, told("9-6", "", result(ID, CALL, 1))]), "has 1 ends, and a result is its last event"),
