@@ -90,6 +90,8 @@ class JobRecord:
     input: Any
     options: JobOptions
     created_ms: int
+    #: Id of the API key that submitted it; '' where nobody had to show one.
+    owner: str = ""
     #: First claim, first time the group was ready, end; None until then.
     claimed_ms: int | None = None
     started_ms: int | None = None
@@ -139,6 +141,8 @@ class Claim:
     checkpoint: dict[str, Any] | None = None
     #: Name of the deployment, which its files are filed under.
     deployment: str = ""
+    #: As in the record.
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,8 @@ ORDER = f"{PREFIX}order"
 RUNNING = f"{PREFIX}running"
 #: ZSET of job ids never started yet, by start deadline in ms.
 DEADLINES = f"{PREFIX}deadlines"
-#: ZSET of `task job_id` of ended jobs by expiry in ms; the task is there to clean JOBS_OF.
+#: ZSET of `task job_id`, and ` owner` where there is one, of ended jobs by expiry in ms; task and owner
+#: are there to clean JOBS_OF and OWNED.
 ENDED = f"{PREFIX}ended"
 #: ZSET of all job ids by order of submission.
 JOBS = f"{PREFIX}jobs"
@@ -59,6 +60,11 @@ def QUEUED(task: str) -> str:
 def JOBS_OF(task: str) -> str:
     """ZSET of one task's job ids by order of submission."""
     return f"{PREFIX}jobs:{task}"
+
+
+def OWNED(owner: str) -> str:
+    """ZSET of the job ids that one API key submitted, by order of submission."""
+    return f"{PREFIX}owned:{owner}"
 
 
 def SERVING(task: str) -> str:

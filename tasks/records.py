@@ -1,6 +1,6 @@
 """Reading jobs back: from the hashes and indexes that store.py describes to JobRecord."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -13,12 +13,13 @@ from rankcast.tasks.job import AttemptRecord, JobOptions, JobRecord
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.state import JobState
 
-#: Jobs looked at for one page of a list that asks for a state.
+#: Jobs looked at for one page of a list that asks for more than an index tells.
 MAX_LISTED = 2_000
 
 _FIELDS = (
     "task",
     "state",
+    "owner",
     "input",
     "options",
     "created",
@@ -70,12 +71,22 @@ def read_records(client: redis.Redis, job_ids: Sequence[str]) -> list[JobRecord 
 
 
 def read_page(
-    client: redis.Redis, task: str | None, state: JobState | None, limit: int, cursor: str | None
+    client: redis.Redis,
+    *,
+    task: str | None,
+    state: JobState | None,
+    owner: str,
+    limit: int,
+    cursor: str | None,
 ) -> Page:
     """One page of JobStore.list."""
-    count = limit if state is None else MAX_LISTED
+    name = keys.OWNED(owner) if owner else keys.JOBS if task is None else keys.JOBS_OF(task)
+    # What the index does not tell, the records are asked for.
+    told = {"state": state, "task": task if owner else None}
+    asked = {field: value.encode() for field, value in told.items() if value is not None}
+    count = MAX_LISTED if asked else limit
     index = client.zrevrangebyscore(
-        keys.JOBS if task is None else keys.JOBS_OF(task),
+        name,
         "+inf" if cursor is None else f"({int(cursor)}",
         "-inf",
         start=0,
@@ -83,7 +94,7 @@ def read_page(
         withscores=True,
     )
     rows = [(job_id.decode(), int(order)) for job_id, order in cast(list[tuple[bytes, float]], index)]
-    wanted = rows if state is None else list(islice(_in_state(client, rows, state), limit))
+    wanted = list(islice(_having(client, rows, asked), limit)) if asked else rows
     # A full page ends at its own last job, any other where the look at the index ended.
     seen = wanted if len(wanted) == limit else rows
     has_more = seen and (len(wanted) == limit or len(rows) == count)
@@ -91,13 +102,14 @@ def read_page(
     return Page([record for record in found if record is not None], str(seen[-1][1]) if has_more else None)
 
 
-def _in_state(
-    client: redis.Redis, rows: Sequence[tuple[str, int]], state: JobState
+def _having(
+    client: redis.Redis, rows: Sequence[tuple[str, int]], asked: Mapping[str, bytes]
 ) -> Iterator[tuple[str, int]]:
+    """The rows of jobs whose records have these values."""
     pipe = client.pipeline(transaction=False)
     for job_id, _ in rows:
-        pipe.hget(JobKeys(job_id).record, "state")
-    wanted = state.encode()
+        pipe.hmget(JobKeys(job_id).record, list(asked))
+    wanted = list(asked.values())
     return (row for row, found in zip(rows, pipe.execute(), strict=True) if found == wanted)
 
 
@@ -115,6 +127,7 @@ def _record(job_id: str, row: dict[str, Any], queue_position: int | None) -> Job
         job_id=job_id,
         task=row["task"].decode(),
         state=JobState(row["state"].decode()),
+        owner="" if row["owner"] is None else row["owner"].decode(),
         input=json("input"),
         options=JobOptions(**json("options")),
         created_ms=int(row["created"]),

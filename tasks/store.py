@@ -4,6 +4,7 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
 
     task                  name of its task
     state                 queued, starting, running, succeeded, failed, cancelled (state.py)
+    owner                 id of the API key that submitted it, if one did
     input, options        JSON, as accepted at submit
     score                 its place in the task's queue: priority * 1e13 + order; kept over attempts
     created, claimed, started, ended
@@ -62,8 +63,6 @@ from rankcast.tasks.state import JobState
 
 #: How long Redis remembers which job a claim's token got, for a worker that lost the reply.
 CLAIM_TOKEN_TTL_MS = 60_000
-#: Records looked at for one page of a list that asks for a state.
-MAX_LISTED = 2_000
 
 
 class Created(NamedTuple):
@@ -110,9 +109,10 @@ class JobStore:
         job_id: str | None = None,
         key: IdempotencyKey | None = None,
         total_timeout_s: float | None = None,
+        owner: str = "",
     ) -> Created:
         """Queue a job; `input` is JSON text. QueueFull at the task's limit. `total_timeout_s` is the
-        task's, for a job whose options have none.
+        task's, for a job whose options have none; `owner` the id of the API key that asks.
 
         With the `job_id` of a job that exists, or a `key` that came with the same before: how that
         job stands, and nothing is written. IdempotencyKeyReused for a `key` that came with another
@@ -133,6 +133,7 @@ class JobStore:
             self._settings.max_queued,
             round(self._settings.worker_ttl_s * 1000),
             "" if total_s is None else round(total_s * 1000),
+            owner,
             *once,
         )
         if reply[0] == b"FULL":
@@ -178,7 +179,7 @@ class JobStore:
         )
         if reply[0] == b"NONE":
             return None
-        _, claimed_id, fence, attempt, options, job_input, retried, checkpoint, deployment, *_ = reply
+        _, claimed_id, fence, attempt, options, job_input, retried, checkpoint, deployment, _, owner = reply
         return Claim(
             job_id=claimed_id.decode(),
             task=task,
@@ -193,6 +194,7 @@ class JobStore:
             retried=int(retried),
             checkpoint=orjson.loads(checkpoint) if checkpoint else None,
             deployment=deployment.decode(),
+            owner=owner.decode(),
         )
 
     def start(self, claim: Claim) -> bool:
@@ -290,6 +292,16 @@ class JobStore:
             raise UnknownJob(job_id)
         return found
 
+    def owner(self, job_id: str) -> str:
+        """Id of the API key that submitted the job, '' for none. UnknownJob."""
+        with at_the_edge():
+            state, owner = cast(
+                list[bytes | None], self._redis.hmget(JobKeys(job_id).record, ["state", "owner"])
+            )
+        if state is None:
+            raise UnknownJob(job_id)
+        return (owner or b"").decode()
+
     def output(self, job_id: str) -> bytes | None:
         """The output as JSON text; None unless the job succeeded with one. UnknownJob."""
         with at_the_edge():
@@ -306,14 +318,16 @@ class JobStore:
         state: JobState | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        owner: str = "",
     ) -> Page:
-        """Jobs, newest first, of one task and in one state if asked; `cursor` is from the page before.
+        """Jobs, newest first, of one task, in one state and of one owner if asked; `cursor` is from the
+        page before.
 
         A page may be shorter than `limit` although more follow: its cursor says so. ValueError for a
         cursor that no page gave.
         """
         with at_the_edge():
-            return read_page(self._redis, task, state, limit, cursor)
+            return read_page(self._redis, task=task, state=state, owner=owner, limit=limit, cursor=cursor)
 
     def deployment(self) -> str | None:
         """The name that claims bring; None before the first of all."""

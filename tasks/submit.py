@@ -60,12 +60,13 @@ class Submitter:
         *,
         job_id: str | None = None,
         key: IdempotencyKey | None = None,
+        owner: str = "",
     ) -> Created:
         """Queue a job of `task`; it stands once this returns, whatever becomes of the broker.
 
         `input` is anything that JSON has a form for. With the `job_id` of a job that exists, or a
-        `key` that came with the same before, nothing is written. UnknownTask, InvalidInput,
-        IdempotencyKeyReused, QueueFull, StoreUnavailable.
+        `key` that came with the same before, nothing is written. `owner` is the id of the API key that
+        asks. UnknownTask, InvalidInput, IdempotencyKeyReused, QueueFull, StoreUnavailable.
         """
         known = self._look_up(task)
         text = encode_input(input)
@@ -79,6 +80,7 @@ class Submitter:
             job_id=job_id,
             key=key,
             total_timeout_s=known.info.total_timeout_s,
+            owner=owner,
         )
         wake(self._app, task=task, job_id=created.job_id)
         return created

@@ -125,17 +125,18 @@ def _job_ids(client: redis.Redis) -> Iterator[str]:
 
 def _faults(client: redis.Redis, job_id: str) -> Iterator[str]:
     of = JobKeys(job_id)
-    state, task, last, end_id, once = client.hmget(of.record, ["state", "task", "last", "end_id", "once"])
+    names = ["state", "task", "last", "end_id", "once", "owner"]
+    state, task, last, end_id, once, owner = client.hmget(of.record, names)
     held = (of.record, of.events, of.marks, of.logs, *([once.decode()] if once else []))
     lasting = [key for key in held if client.ttl(key) == -1]
     if state is None:
         yield from (f"{key} has no record and no time to live" for key in lasting)
         return
-    now, name = JobState(state.decode()), task.decode()
+    now, name, own = JobState(state.decode()), task.decode(), (owner or b"").decode()
     places = {
         "queued": client.zscore(keys.QUEUED(name), job_id) is not None,
         "claimed": client.zscore(keys.RUNNING, job_id) is not None,
-        "ended": client.zscore(keys.ENDED, f"{name} {job_id}") is not None,
+        "ended": client.zscore(keys.ENDED, f"{name} {job_id} {own}".rstrip()) is not None,
     }
     place = "ended" if now.is_terminal else "queued" if now is JobState.QUEUED else "claimed"
     if places != {other: other == place for other in places}:

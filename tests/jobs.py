@@ -24,6 +24,11 @@ def submit(store: JobStore, task: str = TASK, **options: Any) -> str:
     return store.create(task=task, input=b'{"prompt":"x"}', options=JobOptions(**options)).job_id
 
 
+def owned_by(store: JobStore, owner: str, *, task: str = TASK) -> str:
+    """A queued job that the API key `owner` submitted; its id."""
+    return store.create(task=task, input=b"{}", options=JobOptions(), owner=owner).job_id
+
+
 def claim_next(
     store: JobStore, job_id: str | None = None, *, token: str | None = None, worker: str = "w1"
 ) -> Claim | None:

@@ -5,20 +5,20 @@
 --       the redo buffer also the fence it got, and the event before its own: then it is this claim of the
 --       job named, at this place of its log, or none.
 -- Replies: OK, job_id, fence, attempt, options, input, retries used up, checkpoint (JSON or ''), the
---          deployment's name, the event before its own | NONE.
+--          deployment's name, the event before its own, owner ('' for none) | NONE.
 -- Asked again with a token that holds a job, it answers with that same claim.
 local task, token, named, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease_ms, detail, token_ttl_ms, deployment = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local again, place = ARGV[9], ARGV[10]
 local FIELDS = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'created', 'options', 'input', 'score',
-                'retried', 'remade', 'checkpoint'}
+                'retried', 'remade', 'checkpoint', 'owner'}
 
 local function priority_of(score) return math.floor(score / 1e13) end
 
 -- By the time of an answer a claim, the first of all or this one, has named the deployment.
 local function claimed(id, fence, attempt, job, prev)
   return {'OK', id, fence, attempt, job.options, job.input, tonumber(job.retried or 0), job.checkpoint or '',
-    redis.call('GET', DEPLOYMENT), prev}
+    redis.call('GET', DEPLOYMENT), prev, job.owner or ''}
 end
 
 local token_key = PREFIX .. 'claim:' .. token

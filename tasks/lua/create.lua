@@ -1,16 +1,16 @@
 -- A job begins: record, indexes and the first event, or nothing at all.
 -- ARGV: job_id, task, input, options (JSON both), priority, start_timeout_ms, ttl_ms, max_queued,
---       worker_ttl_ms, total_timeout_ms ('' for none); with an idempotency key also its key's name,
---       digest of what is asked for; made again by the redo buffer also created ms, order (then without
---       a key both are '').
+--       worker_ttl_ms, total_timeout_ms ('' for none), owner ('' for none); with an idempotency key also
+--       its key's name, digest of what is asked for; made again by the redo buffer also created ms, order
+--       (then without a key both are '').
 -- Replies: OK, job_id, state, queue position (-1 unless queued), live workers, created ms, attempt, and
 --          of a new job its order | REUSED, job_id | FULL, queued.
 -- Asked again for a job that exists, by its id or its idempotency key, it says how that job stands
 -- and writes nothing.
 local id, task, input, options, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local start_timeout_ms, ttl, max_queued, worker_ttl_ms = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
-local total_timeout_ms = ARGV[10] ~= '' and ARGV[10]
-local once, body, created, order = ARGV[11] ~= '' and ARGV[11], ARGV[12], ARGV[13], ARGV[14]
+local total_timeout_ms, owner = ARGV[10] ~= '' and ARGV[10], ARGV[11] ~= '' and ARGV[11]
+local once, body, created, order = ARGV[12] ~= '' and ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 local now, queue = now_ms(), queued_key(task)
 -- A job of this run of the server must not be taken for one that is older than it.
 met_at(now)
@@ -50,6 +50,7 @@ local due = total_timeout_ms and digits(created + total_timeout_ms)
 watch_deadline(id, {deadline = deadline, due = due})
 redis.call('ZADD', JOBS, order, id)
 redis.call('ZADD', jobs_of_key(task), order, id)
+if owner then redis.call('ZADD', owned_key(owner), order, id) end
 
 local position = redis.call('ZRANK', queue, id)
 local first = '{"state":"queued","queue_position":' .. position .. ',"workers":' .. workers
@@ -59,7 +60,8 @@ redis.call('HSET', record_key(id), 'task', task, 'state', 'queued', 'input', inp
   'score', score, 'deadline', deadline, 'ttl', ttl, 'created', created, 'attempt', 0, 'losses', 0,
   'fence', 0, 'first', first)
 if due then redis.call('HSET', record_key(id), 'due', due) end
-if once and not (held and ARGV[14]) then
+if owner then redis.call('HSET', record_key(id), 'owner', owner) end
+if once and not (held and ARGV[15]) then
   -- No time to live: a job may wait for days, and a repeat must find it. end_job gives both one.
   redis.call('SET', once, id .. ' ' .. body)
   redis.call('HSET', record_key(id), 'once', once)

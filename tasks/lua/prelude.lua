@@ -23,6 +23,7 @@ local function logs_key(id) return PREFIX .. 'job:' .. id .. ':logs' end
 local function live_channel(id) return PREFIX .. 'job:' .. id .. ':live' end
 local function queued_key(task) return PREFIX .. 'queued:' .. task end
 local function jobs_of_key(task) return PREFIX .. 'jobs:' .. task end
+local function owned_key(owner) return PREFIX .. 'owned:' .. owner end
 
 local function digits(number) return string.format('%.0f', number) end
 
@@ -92,7 +93,7 @@ end
 
 -- What end_job and give_back need to know of a job.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
-                'deadline', 'due', 'ttl', 'once', 'current', 'attempts', 'bytes', 'created', 'end_id'}
+                'deadline', 'due', 'ttl', 'once', 'current', 'attempts', 'bytes', 'created', 'end_id', 'owner'}
 
 -- The attempt that is over, if there was one, joins the others in the record: one JSON object a line.
 local function close_attempt(id, job, now, failure)
@@ -145,7 +146,7 @@ local function end_job(id, job, state, now, failure, output, gist, end_id)
   redis.call('ZREM', DEADLINES, id)
   local expiry = digits(now + job.ttl)
   redis.call('HSET', record, 'expires', expiry)
-  redis.call('ZADD', ENDED, expiry, job.task .. ' ' .. id)
+  redis.call('ZADD', ENDED, expiry, job.task .. ' ' .. id .. (job.owner and ' ' .. job.owner or ''))
   for _, key in ipairs({record, events_key(id), marks_key(id), logs_key(id)}) do
     redis.call('PEXPIREAT', key, expiry)
   end

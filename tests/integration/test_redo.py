@@ -91,16 +91,15 @@ def is_cancelled(store: JobStore, job_id: str) -> bool:
 def test_an_accepted_job_is_there_again_at_its_old_place(redis, store, event_log, restart):
     """Same id, same creation, same order, before one that was submitted after the restart."""
     redis.save()
-    made = [store.create(task=TASK, input=b'{"n":1}', options=JobOptions()) for _ in range(3)]
+    made = [store.create(task=TASK, input=b'{"n":1}', options=JobOptions(), owner="k1") for _ in range(3)]
     before = [store.record(created.job_id) for created in made]
     restart()
     later = submit(store)
     assert [store.record(created.job_id) for created in made] == before
     assert store.record(later).queue_position == 3
-    assert [record.job_id for record in store.list().records] == [
-        later,
-        *(each.job_id for each in made[::-1]),
-    ]
+    newest_first = [created.job_id for created in made[::-1]]
+    assert [record.job_id for record in store.list().records] == [later, *newest_first]
+    assert [record.job_id for record in store.list(owner="k1").records] == newest_first
     assert ids(event_log, made[0].job_id) == ["0-1"]
 
 

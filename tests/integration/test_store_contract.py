@@ -16,6 +16,7 @@ from jobs import (
     ids,
     let_lease_run_out,
     now_ms,
+    owned_by,
     running,
     starting,
     states,
@@ -23,7 +24,7 @@ from jobs import (
 )
 
 from rankcast.tasks import keys
-from rankcast.tasks.errors import QueueFull, StaleAttempt
+from rankcast.tasks.errors import QueueFull, StaleAttempt, UnknownJob
 from rankcast.tasks.event import START, EventId
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.idempotency import IdempotencyKey
@@ -354,6 +355,26 @@ def test_a_list_is_of_one_task_and_one_state_if_asked(store):
     assert [r.job_id for r in store.list(state=JobState.QUEUED, cursor=first.cursor).records] == [queued]
 
 
+def test_a_list_of_one_owner_shows_what_that_submitted_alone(store):
+    """Also together with a task and a state; who asks for no owner sees all."""
+    mine, other = owned_by(store, "k1"), owned_by(store, "k1", task="acme/other")
+    done = running(store, owned_by(store, "k1"))
+    store.finish(done, SUCCESS, 1)
+    theirs, nobodys = owned_by(store, "k2"), submit(store)
+
+    def listed(**filters: object) -> list[str]:
+        return [record.job_id for record in store.list(**filters).records]
+
+    assert listed(owner="k1") == [done.job_id, other, mine]
+    assert listed(owner="k1", task=TASK) == [done.job_id, mine]
+    assert listed(owner="k1", task=TASK, state=JobState.QUEUED) == [mine]
+    assert listed(owner="k2") == [theirs]
+    assert listed(owner="k3") == []
+    assert listed() == [nobodys, theirs, done.job_id, other, mine]
+    first = store.list(owner="k1", state=JobState.QUEUED, limit=1)
+    assert listed(owner="k1", state=JobState.QUEUED, cursor=first.cursor) == [mine]
+
+
 def test_a_cursor_that_no_page_gave_is_a_value_error(store):
     """It comes from outside."""
     with pytest.raises(ValueError):
@@ -387,6 +408,21 @@ def test_printed_lines_are_read_back_in_order(store, logs):
     assert [line.text for _, line in logs.read(job_id, first, limit=1)] == ["zwei ?"]
 
 
+# Owners
+
+
+def test_a_job_and_its_claims_name_its_owner(store):
+    """Also a claim that is asked for again because its answer was lost; '' is nobody."""
+    owned, nobodys = owned_by(store, "k1"), submit(store)
+    for job_id, owner in ((owned, "k1"), (nobodys, "")):
+        claim = starting(store, job_id)
+        assert claim.owner == owner
+        assert claim_next(store, job_id, token=claim.token) == claim
+        assert (store.record(job_id).owner, store.owner(job_id)) == (owner, owner)
+    with pytest.raises(UnknownJob):
+        store.owner("unknown")
+
+
 # Names
 
 
@@ -394,7 +430,7 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, se
     """The names stand twice, in keys.py and in lua/prelude.lua."""
     small = EventLog(redis, Settings(max_log_bytes=10_000))
     key = IdempotencyKey(value="k", route="POST /jobs")
-    queued = store.create(task=TASK, input=b"{}", options=JobOptions(), key=key).job_id
+    queued = store.create(task=TASK, input=b"{}", options=JobOptions(), key=key, owner="k1").job_id
     claim, ended = running(store), running(store)
     append(small, claim, 2, b'"' + b"x" * 1000 + b'"')
     logs.append(claim.job_id, [LogLine(0, "host", "stdout", "x", 1)])
@@ -408,6 +444,6 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, se
         *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS, keys.SWEEPS, keys.DEPLOYMENT),
         *(keys.KEPT, keys.KEPT_BYTES, keys.KEPT_TOTAL),
         *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
-        keys.IDEMPOTENCY(key.digest),
+        *(keys.IDEMPOTENCY(key.digest), keys.OWNED("k1")),
     }
     assert {key.decode() for key in redis.scan_iter()} == expected

@@ -72,6 +72,12 @@ def test_a_submitted_job_is_queued_and_a_worker_woken(
     assert redis.llen(queue_of("acme/steps")) == 1
 
 
+def test_a_submitted_job_belongs_to_who_submits_it(submitter: Submitter, store: JobStore):
+    """By the id of the API key."""
+    owned, nobodys = (submitter.submit("acme/steps", {"steps": 3}, owner=owner) for owner in ("k1", ""))
+    assert [store.owner(created.job_id) for created in (owned, nobodys)] == ["k1", ""]
+
+
 def test_wake_ups_leave_no_bindings_in_redis(submitter: Submitter, redis: redis_py.Redis):
     """Only lists that are gone once they are read: nothing grows with the number of workers."""
     submitter.submit("acme/steps", {"steps": 3})

@@ -9,6 +9,7 @@ from jobs import (
     forget,
     let_lease_run_out,
     let_start_deadline_pass,
+    owned_by,
     running,
     starting,
     states,
@@ -131,6 +132,18 @@ def test_forgotten_jobs_leave_the_lists(redis, store, sweep):
     for index in (keys.JOBS, keys.JOBS_OF(TASK)):
         assert redis.zrange(index, 0, -1) == [kept.job_id.encode()]
     assert redis.zrange(keys.ENDED, 0, -1) == [f"{TASK} {kept.job_id}".encode()]
+
+
+def test_a_forgotten_job_leaves_the_list_of_its_owner(redis, store, sweep):
+    """Its record, which names the owner, is gone by then."""
+    kept, over = (running(store, owned_by(store, "k1")) for _ in range(2))
+    for claim in (kept, over):
+        store.finish(claim, SUCCESS, 1)
+    redis.zadd(keys.ENDED, {f"{TASK} {over.job_id} k1": 1}, xx=True)
+    forget(redis, over.job_id)
+    assert sweep.run_once() == NOTHING._replace(ended=1)
+    for index in (keys.JOBS, keys.JOBS_OF(TASK), keys.OWNED("k1")):
+        assert redis.zrange(index, 0, -1) == [kept.job_id.encode()]
 
 
 def test_a_sweep_takes_all_that_is_due_in_small_batches(redis, store, sweep):
