@@ -46,6 +46,8 @@ DEPLOYMENT = f"{PREFIX}deployment"
 KEPT = f"{PREFIX}kept"
 KEPT_BYTES = f"{KEPT}:bytes"
 KEPT_TOTAL = f"{KEPT}:total"
+#: HASH of API key id to its last use, in ms.
+KEYS_USED = f"{PREFIX}keys:used"
 #: HASH of task name to JSON of its TaskInfo. No TTL.
 TASKS = f"{PREFIX}tasks"
 #: ZSET of worker ids by last heartbeat, in ms.

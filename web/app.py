@@ -9,13 +9,14 @@ import flask
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
-from rankcast.web import catalog, direct, health, jobs, problems
+from rankcast.web import auth, catalog, direct, health, jobs, problems
 from rankcast.web.services import EXTENSION, make_services
 from rankcast.web.settings import WebSettings
 
 
 def create_app(settings: WebSettings | None = None) -> flask.Flask:
-    """Build the app; connects to nothing until its services start.
+    """Build the app; connects to nothing until its services start. ValueError for a route that does
+    not say who may use it.
 
     gunicorn_conf.py starts them in each process after the fork; any other server gets them at the
     first request.
@@ -26,9 +27,11 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     app.url_map.strict_slashes = False
     services = make_services(settings)
     app.extensions[EXTENSION] = services
-    app.before_request(services.start)
+    for hook in (services.start, auth.admit):
+        app.before_request(hook)
     for module in (jobs, direct, catalog, health):
         app.register_blueprint(module.routes)
+    auth.check_routes(app)
     app.register_error_handler(RankcastError, problems.from_error)
     app.register_error_handler(HTTPException, problems.from_http)
     app.register_error_handler(RequestEntityTooLarge, problems.too_large)

@@ -67,8 +67,8 @@ def submission() -> tuple[str, dict[str, Any], JobOptions]:
     return str(task), job_input, JobOptions(**options)
 
 
-def idempotency_key(route: str) -> IdempotencyKey | None:
-    """That of a submit at `route`, such as `POST /jobs`; None where it brings none.
+def idempotency_key(route: str, *, api_key: str) -> IdempotencyKey | None:
+    """That of a submit at `route`, such as `POST /jobs`, by `api_key`; None where it brings none.
 
     BadRequest for one that is empty, too long or not printable.
     """
@@ -77,7 +77,7 @@ def idempotency_key(route: str) -> IdempotencyKey | None:
         return None
     if not is_well_formed(value):
         raise BadRequest(f"Idempotency-Key must have 1 to {MAX_LENGTH} printable ASCII characters")
-    return IdempotencyKey(value=value, route=route)
+    return IdempotencyKey(value=value, route=route, api_key=api_key)
 
 
 def job_id_of(text: str) -> str:

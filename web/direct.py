@@ -15,7 +15,8 @@ from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, GAP, RESET, RESULT, START, Event
 from rankcast.tasks.eventlog import Start
 from rankcast.tasks.state import JobState
-from rankcast.web import sse
+from rankcast.web import auth, sse
+from rankcast.web.auth import needs
 from rankcast.web.body import input_object, json_body
 from rankcast.web.hub import Viewer
 from rankcast.web.problems import problem
@@ -27,11 +28,13 @@ routes = flask.Blueprint("direct", __name__)
 
 
 @routes.post("/run/<owner>/<name>/stream")
+@needs("submit")
 def run(owner: str, name: str) -> flask.Response:
     return _run(services(), f"{owner}/{name}")
 
 
 @routes.post("/stream")
+@needs("submit")
 def run_default() -> flask.Response:
     to = services()
     if to.settings.default_task is not None:
@@ -50,7 +53,7 @@ def _no_default(known: list[str]) -> flask.Response:
 
 
 def _run(to: Services, task: str) -> flask.Response:
-    job_id = to.submitter.submit(task, input_object(json_body())).job_id
+    job_id = to.submitter.submit(task, input_object(json_body()), owner=auth.owner()).job_id
     headers = {"X-Rankcast-Job-Id": job_id, "Link": f'<{urls(job_id)["stream"]}>; rel="monitor"'}
     try:
         viewer = to.hub.follow(job_id)

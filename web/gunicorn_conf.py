@@ -15,6 +15,10 @@ from typing import Any
 
 import gevent
 
+from rankcast.tasks.errors import RankcastError
+from rankcast.web.keyring import read_keys
+from rankcast.web.settings import WebSettings
+
 bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
 workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
 worker_class = "gevent"
@@ -33,7 +37,15 @@ UNSENT_BYTES = 64 * 1024
 
 
 def on_starting(server: Any) -> None:
-    """Before anything listens: a Redis that would lose jobs ends gunicorn, with one line and code 1."""
+    """Before anything listens: keys that cannot be read, or a Redis that would lose jobs, end gunicorn, with
+    one line and code 1."""
+    try:
+        settings = WebSettings.from_env()
+        if settings.keys is not None:
+            read_keys(settings.keys)
+    except (RankcastError, ValueError) as error:
+        # A string as exit code: printed to stderr, and the code is 1.
+        sys.exit(f"rankcast: {error}")
     # A process of its own, because gevent patches the workers after they were forked from this one:
     # what it had imported of redis by then would stay unpatched.
     check = subprocess.run([sys.executable, "-P", "-m", "rankcast.tasks.redis_check"], check=False)

@@ -11,7 +11,8 @@ from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.summary import attempts, summary
 from rankcast.web import sse
-from rankcast.web.body import idempotency_key, job_id_of, submission, whole_number
+from rankcast.web.auth import needs, owner, seen_owner, signed_urls, visible
+from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
 from rankcast.web.responses import json_response, stream_response, urls
 from rankcast.web.services import services
@@ -26,9 +27,11 @@ routes = flask.Blueprint("jobs", __name__)
 
 
 @routes.post("/jobs")
+@needs("submit")
 def submit() -> flask.Response:
     task, job_input, options = submission()
-    created = services().submitter.submit(task, job_input, options, key=idempotency_key("POST /jobs"))
+    key = idempotency_key("POST /jobs", api_key=owner())
+    created = services().submitter.submit(task, job_input, options, key=key, owner=owner())
     body = {
         "job_id": created.job_id,
         "task": task,
@@ -36,7 +39,7 @@ def submit() -> flask.Response:
         "queue_position": created.queue_position,
         "attempt": created.attempt,
         "workers": created.workers,
-        "urls": urls(created.job_id),
+        "urls": signed_urls(created.job_id),
     }
     headers = {"Location": f"/jobs/{created.job_id}"}
     if created.is_replayed:
@@ -45,21 +48,24 @@ def submit() -> flask.Response:
 
 
 @routes.get("/jobs/<job_id>")
+@needs("read")
 def show(job_id: str) -> flask.Response:
-    record = services().store.record(job_id_of(job_id))
+    record = services().store.record(visible(job_id))
     detail = {
         "workers": _workers(record.task),
         "input": record.input,
         "checkpoint": record.checkpoint,
         "metrics": record.metrics,
         "attempts": attempts(record),
+        "urls": signed_urls(job_id),
     }
     return json_response(_listed(record) | detail)
 
 
 @routes.get("/jobs/<job_id>/stream")
+@needs("read", by_token=True)
 def stream(job_id: str) -> flask.Response:
-    to, job_id = services(), job_id_of(job_id)
+    to, job_id = services(), visible(job_id)
     start = _start(to.event_log, job_id)
     if start.is_complete:
         # EventSource takes it as "do not come back".
@@ -93,8 +99,9 @@ def _start(event_log: EventLog, job_id: str) -> Start:
 
 
 @routes.get("/jobs/<job_id>/result")
+@needs("read")
 def result(job_id: str) -> flask.Response:
-    store, job_id = services().store, job_id_of(job_id)
+    store, job_id = services().store, visible(job_id)
     state = services().event_log.position(job_id).state
     if not state.is_terminal:
         retry_after = {"Retry-After": str(RESULT_RETRY_AFTER_S)}
@@ -113,16 +120,18 @@ def result(job_id: str) -> flask.Response:
 
 
 @routes.post("/jobs/<job_id>/cancel")
+@needs("submit")
 def cancel(job_id: str) -> flask.Response:
-    reply = services().store.cancel(job_id_of(job_id))
+    reply = services().store.cancel(visible(job_id))
     body = {"job_id": job_id, "state": reply.state, "urls": urls(job_id)}
     return json_response(body, 200 if reply.is_ended else 202)
 
 
 @routes.get("/jobs/<job_id>/logs")
+@needs("read")
 def logs(job_id: str) -> flask.Response:
     """What the ranks printed, oldest first; `?after=` takes the `cursor` of the answer before."""
-    to, job_id = services(), job_id_of(job_id)
+    to, job_id = services(), visible(job_id)
     after = flask.request.args.get("after", "0-0")
     try:
         EventId.parse(after)
@@ -140,6 +149,7 @@ def logs(job_id: str) -> flask.Response:
 
 
 @routes.get("/jobs")
+@needs("read")
 def listing() -> flask.Response:
     """Newest first; `cursor` of the answer asks for those after them, null when there are no more."""
     args = flask.request.args
@@ -152,6 +162,7 @@ def listing() -> flask.Response:
             state=None if state is None else JobState(state),
             limit=whole_number("limit", default=50, largest=LARGEST_LIST),
             cursor=args.get("cursor"),
+            owner=seen_owner(),
         )
     except ValueError:
         raise BadRequest("cursor must be the cursor of an earlier answer") from None

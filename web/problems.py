@@ -38,9 +38,48 @@ class BadRequest(RankcastError):
     title = "Bad request"
 
 
+class KeyNeeded(RankcastError):
+    """Raised for a request without a key, or with one that nobody has, or that was revoked."""
+
+    http_status = 401
+    title = "An API key is needed"
+
+
+class ScopeMissing(RankcastError):
+    """Raised for a key that may not do this; `needed` names the scope it lacks."""
+
+    http_status = 403
+    title = "The API key does not allow this"
+
+    def __init__(self, needed: str) -> None:
+        super().__init__(f"this API key lacks the scope {needed!r}")
+        self.needed = needed
+
+
+class ForeignRequest(RankcastError):
+    """Raised for what a web page of somebody else's may have sent with its visitor's browser."""
+
+    http_status = 403
+    title = "Refused for the sake of browsers"
+
+
+class KeysUnreadable(RankcastError):
+    """Raised while the file of keys cannot be used; nobody is let in meanwhile."""
+
+    http_status = 503
+    title = "Keys cannot be checked"
+
+
+#: Both schemes take the same key (RFC 9110, section 11.6.1).
+CHALLENGE = 'Bearer realm="rankcast", Key realm="rankcast"'
+
 #: The last part of each problem's `type`. Names are for good: clients compare them.
 SLUGS: dict[type[RankcastError], str] = {
     BadRequest: "bad-request",
+    KeyNeeded: "key-needed",
+    ScopeMissing: "scope-missing",
+    ForeignRequest: "foreign-request",
+    KeysUnreadable: "keys-unreadable",
     InvalidInput: "invalid-input",
     UnknownTask: "unknown-task",
     UnknownJob: "unknown-job",
@@ -85,7 +124,9 @@ def from_error(error: RankcastError) -> flask.Response:
         members["known"] = error.known
     if isinstance(error, IdempotencyKeyReused):
         members |= {"job_id": error.job_id, "urls": urls(error.job_id)}
-    return problem(
+    if isinstance(error, ScopeMissing):
+        members["needed"] = error.needed
+    response = problem(
         error.http_status,
         slug=slug,
         title=error.title,
@@ -93,6 +134,9 @@ def from_error(error: RankcastError) -> flask.Response:
         retry_after_s=RETRY_AFTER_S if error.http_status in (429, 503) else None,
         **members,
     )
+    if isinstance(error, KeyNeeded):
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    return response
 
 
 def from_http(error: HTTPException) -> flask.Response:

@@ -10,11 +10,14 @@ from rankcast.tasks.catalog import Catalog
 from rankcast.tasks.celery_app import make_app
 from rankcast.tasks.connect import at_the_edge, connect
 from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.keyuse import KeyUse
 from rankcast.tasks.logs import JobLogs
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.submit import Submitter
 from rankcast.tasks.sweep import Sweep, SweepThread
 from rankcast.web.hub import SILENCE_S, Hub
+from rankcast.web.keyring import Keyring, starter_key
+from rankcast.web.lastused import LastUsed
 from rankcast.web.settings import WebSettings
 
 EXTENSION = "rankcast"
@@ -36,6 +39,9 @@ class Services:
     submitter: Submitter
     hub: Hub
     sweep: SweepThread
+    #: None: there are no keys, and nobody is asked for one.
+    keyring: Keyring | None
+    last_used: LastUsed
     _started_in: int | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -71,7 +77,16 @@ def make_services(settings: WebSettings) -> Services:
         submitter=Submitter(store=store, catalog=catalog, app=make_app(shared)),
         hub=Hub(url=shared.redis_url, event_log=event_log, silence_s=min(SILENCE_S, settings.keepalive_s)),
         sweep=SweepThread(Sweep(client, shared)),
+        keyring=_keyring(settings),
+        last_used=LastUsed(KeyUse(client)),
     )
+
+
+def _keyring(settings: WebSettings) -> Keyring | None:
+    if settings.keys is None:
+        return None
+    own = settings.starter_key_hash
+    return Keyring(settings.keys, standing=None if own is None else starter_key(own))
 
 
 def services() -> Services:

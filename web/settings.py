@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rankcast.tasks.settings import Settings
 
@@ -25,11 +26,18 @@ class WebSettings:
     send_timeout_s: float = 60.0
     #: The task of `POST /stream`; None: the only one registered.
     default_task: str | None = None
+    #: The file of API keys; None: nobody is asked for one.
+    keys: Path | None = None
+    #: Hash of the key that who started this server keeps for itself, beside the file.
+    starter_key_hash: str | None = None
+    #: How long the token in the URL of a stream is good for.
+    stream_token_s: float = 3600.0
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
         """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never),
-        RANKCAST_SEND_TIMEOUT_S and RANKCAST_DEFAULT_TASK.
+        RANKCAST_SEND_TIMEOUT_S, RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH
+        and RANKCAST_STREAM_TOKEN_S.
 
         ValueError, with the variable's name, for what is no number above 0.
         """
@@ -41,6 +49,9 @@ class WebSettings:
             stream_max_s=_positive_or_off(env, "RANKCAST_STREAM_MAX_S", default.stream_max_s),
             send_timeout_s=_positive(env, "RANKCAST_SEND_TIMEOUT_S", default.send_timeout_s),
             default_task=env.get("RANKCAST_DEFAULT_TASK") or None,
+            keys=Path(env["RANKCAST_KEYS"]) if env.get("RANKCAST_KEYS") else None,
+            starter_key_hash=env.get("RANKCAST_STARTER_KEY_HASH") or None,
+            stream_token_s=_positive(env, "RANKCAST_STREAM_TOKEN_S", default.stream_token_s),
         )
 
 
