@@ -9,7 +9,7 @@ import flask
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
-from rankcast.web import auth, catalog, direct, health, jobs, problems
+from rankcast.web import auth, catalog, direct, health, jobs, origins, problems
 from rankcast.web.services import EXTENSION, make_services
 from rankcast.web.settings import WebSettings
 
@@ -27,8 +27,9 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     app.url_map.strict_slashes = False
     services = make_services(settings)
     app.extensions[EXTENSION] = services
-    for hook in (services.start, auth.admit):
+    for hook in (services.start, origins.answer_preflight, origins.refuse_foreign, auth.admit):
         app.before_request(hook)
+    app.after_request(origins.add_headers)
     for module in (jobs, direct, catalog, health):
         app.register_blueprint(module.routes)
     auth.check_routes(app)

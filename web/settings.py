@@ -2,11 +2,12 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankcast.tasks.settings import Settings
+from rankcast.web.exposure import origin_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +31,20 @@ class WebSettings:
     keys: Path | None = None
     #: Hash of the key that who started this server keeps for itself, beside the file.
     starter_key_hash: str | None = None
+    #: Without keys: others than this machine are meant to reach the server.
+    is_open: bool = False
+    #: Origins whose pages may use this server, such as `https://example.com`.
+    cors: frozenset[str] = frozenset()
     #: How long the token in the URL of a stream is good for.
     stream_token_s: float = 3600.0
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
         """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never),
-        RANKCAST_SEND_TIMEOUT_S, RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH
-        and RANKCAST_STREAM_TOKEN_S.
+        RANKCAST_SEND_TIMEOUT_S, RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
+        RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
 
-        ValueError, with the variable's name, for what is no number above 0.
+        ValueError, with the variable's name, for what is no number above 0, or no origin.
         """
         default = cls()
         return cls(
@@ -51,8 +56,18 @@ class WebSettings:
             default_task=env.get("RANKCAST_DEFAULT_TASK") or None,
             keys=Path(env["RANKCAST_KEYS"]) if env.get("RANKCAST_KEYS") else None,
             starter_key_hash=env.get("RANKCAST_STARTER_KEY_HASH") or None,
+            is_open=env.get("RANKCAST_OPEN") == "1",
+            cors=frozenset(_origins(env.get("RANKCAST_CORS", ""))),
             stream_token_s=_positive(env, "RANKCAST_STREAM_TOKEN_S", default.stream_token_s),
         )
+
+
+def _origins(text: str) -> Iterator[str]:
+    for word in text.split():
+        try:
+            yield origin_of(word)
+        except ValueError as error:
+            raise ValueError(f"RANKCAST_CORS: {error}") from None
 
 
 def _positive_or_off(env: Mapping[str, str], name: str, default: float) -> float:

@@ -1,5 +1,7 @@
 """What the web tier reads from the environment."""
 
+from pathlib import Path
+
 import pytest
 
 from rankcast.web.settings import WebSettings
@@ -11,6 +13,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings == WebSettings()
     assert (settings.max_body_bytes, settings.keepalive_s, settings.default_task) == (8 << 20, 15.0, None)
     assert (settings.stream_max_s, settings.send_timeout_s) == (600.0, 60.0)
+    assert (settings.keys, settings.is_open, settings.cors) == (None, False, frozenset())
+    assert settings.stream_token_s == 3600.0
 
 
 def test_every_setting_can_be_given() -> None:
@@ -22,12 +26,20 @@ def test_every_setting_can_be_given() -> None:
             "RANKCAST_STREAM_MAX_S": "30",
             "RANKCAST_SEND_TIMEOUT_S": "2.5",
             "RANKCAST_DEFAULT_TASK": "acme/steps",
+            "RANKCAST_KEYS": "/etc/rankcast/keys",
+            "RANKCAST_STARTER_KEY_HASH": "00ff",
+            "RANKCAST_OPEN": "1",
+            "RANKCAST_CORS": "https://a.example  http://localhost:5173",
+            "RANKCAST_STREAM_TOKEN_S": "60",
         }
     )
     assert settings.shared.redis_url == settings.shared.broker_url == "redis://elsewhere:1/2"
     assert (settings.max_body_bytes, settings.keepalive_s) == (1000, 0.5)
     assert (settings.stream_max_s, settings.send_timeout_s) == (30.0, 2.5)
     assert settings.default_task == "acme/steps"
+    assert (settings.keys, settings.starter_key_hash) == (Path("/etc/rankcast/keys"), "00ff")
+    assert (settings.is_open, settings.stream_token_s) == (True, 60.0)
+    assert settings.cors == {"https://a.example", "http://localhost:5173"}
 
 
 def test_streams_without_a_longest_time_are_never_sent_away() -> None:
@@ -42,3 +54,15 @@ def test_what_is_no_number_above_0_is_refused_by_name(name: str, value: str) -> 
     """At start-up, where somebody reads it."""
     with pytest.raises(ValueError, match=name):
         WebSettings.from_env({name: value})
+
+
+@pytest.mark.parametrize("value", ["", "0", "true"])
+def test_only_1_opens_a_server(value: str) -> None:
+    """A slip must not let everybody in, and what compose leaves empty is not there."""
+    settings = WebSettings.from_env({"RANKCAST_OPEN": value, "RANKCAST_KEYS": "", "RANKCAST_CORS": ""})
+    assert settings == WebSettings()
+
+
+def test_what_is_no_origin_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"RANKCAST_CORS: '\*'"):
+        WebSettings.from_env({"RANKCAST_CORS": "https://a.example *"})
