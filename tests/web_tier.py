@@ -23,8 +23,10 @@ KEEPALIVE_S = 0.2
 class WebTier:
     """gunicorn with our configuration, as `rankcast web` starts it, on a port of its own."""
 
-    def __init__(self, redis_url: str, *, cwd: Path | None = None, **env: str) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(
+        self, redis_url: str, *, cwd: Path | None = None, host: str = "127.0.0.1", **env: str
+    ) -> None:
+        self._listener = socket.create_server((host, 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         fd = self._listener.fileno()
         settings = {

@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 
 from rankcast.tasks.errors import RankcastError
+from rankcast.web.exposure import is_loopback
 from rankcast.web.keyring import read_keys
 from rankcast.web.settings import WebSettings
 
@@ -51,6 +52,20 @@ def on_starting(server: Any) -> None:
     check = subprocess.run([sys.executable, "-P", "-m", "rankcast.tasks.redis_check"], check=False)
     if check.returncode:
         sys.exit(1)
+
+
+def when_ready(server: Any) -> None:
+    """Before anything is served: without keys only this machine may reach it, unless that is meant."""
+    settings = WebSettings.from_env()
+    if settings.keys is not None or settings.is_open:
+        return
+    for listener in server.LISTENERS:
+        host = listener.sock.getsockname()[0] if listener.sock.family != socket.AF_UNIX else "localhost"
+        if not is_loopback(host):
+            sys.exit(
+                f"rankcast: {host} can be reached by others, and there are no keys: anybody could run jobs. "
+                "Name a file of keys in RANKCAST_KEYS (rankcast keys create makes it), or set RANKCAST_OPEN=1"
+            )
 
 
 def pre_request(worker: Any, request: Any) -> None:
