@@ -18,6 +18,7 @@ import gevent
 from rankcast.tasks.errors import RankcastError
 from rankcast.web.exposure import is_loopback
 from rankcast.web.keyring import read_keys
+from rankcast.web.redaction import Redacting
 from rankcast.web.settings import WebSettings
 
 bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
@@ -79,6 +80,8 @@ def post_worker_init(worker: Any) -> None:
     for listener in worker.sockets:
         bound_clients(listener, services.settings.send_timeout_s)
     worker.log.error_log.addFilter(tell_stalled_client)
+    for handler in (*worker.log.error_log.handlers, *worker.log.access_log.handlers):
+        handler.setFormatter(Redacting(handler.formatter))
     logging.getLogger("rankcast").handlers = worker.log.error_log.handlers
     logging.getLogger("rankcast").setLevel(worker.log.error_log.level)
     services.start()
