@@ -5,6 +5,7 @@ import importlib.metadata
 import click
 
 from rankcast.cli.cancel import cancel
+from rankcast.cli.keys import keys
 from rankcast.cli.logs import logs
 from rankcast.cli.options import failure_of
 from rankcast.cli.status import status
@@ -39,7 +40,7 @@ class Commands(click.Group):
     cls=Commands,
     commands={
         command.name or "": command
-        for command in (up, submit, watch, status, tasks, logs, cancel, web, worker)
+        for command in (up, submit, watch, status, tasks, logs, cancel, web, worker, keys)
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,

@@ -19,11 +19,20 @@ import httpx
 from rankcast.cli.children import Answered, Asked, Child, Children, Ended, Happening, Said
 from rankcast.cli.embedded import PORT_TAKEN, READY, Embedded, data_folder
 from rankcast.cli.options import Failure
-from rankcast.cli.processes import WORKER_READY, WorkerOptions, web_command, worker_command, worker_env
+from rankcast.cli.processes import (
+    WORKER_READY,
+    WebOptions,
+    WorkerOptions,
+    web_command,
+    web_env,
+    worker_command,
+    worker_env,
+)
 from rankcast.cli.show import clean
 from rankcast.cli.web import address
 from rankcast.client import Client
 from rankcast.errors import RankcastError
+from rankcast.web.keyring import draw_starter_key, hash_of
 
 #: What running jobs get to end when stopping was asked for; then the worker gives them back to
 #: their queue. RANKCAST_DRAIN_TIMEOUT_S says otherwise.
@@ -59,7 +68,7 @@ class Plan:
 
     sock: socket
     worker: WorkerOptions
-    web_workers: int
+    web: WebOptions
     redis_url: str | None
     data: Path | None
 
@@ -70,6 +79,8 @@ class Deployment:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._url = address(plan.sock)
+        #: With keys: one of its own, which goes with it.
+        self._key = None if plan.web.keys is None else draw_starter_key()
         self._children = Children()
         self._waits_for: set[str] = set()
 
@@ -88,7 +99,8 @@ class Deployment:
                 self._start_web(env)
                 self._start_worker(env)
                 self._wait_for("web", "worker")
-                click.echo(up_line(self._url))
+                with self._client() as client:
+                    click.echo(up_line(self._url, client))
                 while True:
                     self._handle(self._children.next())
             except StopAsked:
@@ -135,9 +147,12 @@ class Deployment:
 
     def _start_web(self, env: Mapping[str, str]) -> None:
         fd = self._plan.sock.fileno()
+        env = web_env(self._plan.web, env)
+        if self._key is not None:
+            env["RANKCAST_STARTER_KEY_HASH"] = hash_of(self._key)
         self._children.start(
             "web",
-            web_command(fd, self._plan.web_workers),
+            web_command(fd, self._plan.web.workers),
             env=env,
             death_signal=signal.SIGTERM,
             pass_fds=[fd],
@@ -149,7 +164,8 @@ class Deployment:
     def _ask_web(self) -> None:
         """One request, which waits in the socket's backlog until gunicorn serves."""
         try:
-            response = httpx.get(f"{self._url}/readyz", timeout=ANSWER_S, trust_env=False)
+            headers = {} if self._key is None else {"Authorization": f"Key {self._key}"}
+            response = httpx.get(f"{self._url}/readyz", headers=headers, timeout=ANSWER_S, trust_env=False)
         except httpx.ReadTimeout:
             self._children.happenings.put(Answered(f"the web tier did not answer for {ANSWER_S:g} s"))
         except httpx.TransportError:
@@ -204,6 +220,9 @@ class Deployment:
                 if isinstance(happening, Said):
                     _tell(happening.child, happening.line)
 
+    def _client(self) -> Client:
+        return Client(self._url, key=self._key)
+
     @property
     def _forgets_jobs(self) -> bool:
         """Whether all jobs go when this ends."""
@@ -211,7 +230,7 @@ class Deployment:
 
     def _cancel_queued(self) -> None:
         """Nobody will run what is still queued: say so to who waits for it."""
-        with suppress(RankcastError), Client(self._url) as client:
+        with suppress(RankcastError), self._client() as client:
             while queued := client.jobs(state="queued"):
                 for record in queued:
                     client.job(record["job_id"]).cancel()
@@ -227,10 +246,9 @@ def _drain_s(env: Mapping[str, str]) -> float:
     raise Failure(f"RANKCAST_DRAIN_TIMEOUT_S: {text!r} is not a number of seconds")
 
 
-def up_line(url: str) -> str:
+def up_line(url: str, client: Client) -> str:
     """The one line that says where everything is: address, tasks, slots."""
-    with Client(url) as client:
-        tasks, workers = client.tasks(), client.workers()
+    tasks, workers = client.tasks(), client.workers()
     names = [f"{task['name']} ({_count(task['world_size'], 'rank')})" for task in tasks if task["workers"]]
     slots = [slot for worker in workers for slot in worker["slots"]]
     devices = sum(len(slot["devices"]) for slot in slots)

@@ -2,9 +2,9 @@
 
 import difflib
 import importlib.util
-import ipaddress
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +12,8 @@ import click
 from rankcast.cli.processes import resolve_tasks
 from rankcast.client import DEFAULT_URL, Client
 from rankcast.errors import InvalidInput, RankcastError, RequestRefused, UnknownJob, UnknownTask
+from rankcast.web.exposure import is_loopback, origin_of
+from rankcast.web.keyring import KeyFileUnusable, read_keys
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,10 +34,13 @@ class Failure(click.ClickException):
 
 
 def failure_of(error: RankcastError) -> Failure:
-    """2 for what the command line got wrong, 4 for a server that could not be asked or refused."""
+    """2 for what the command line got wrong, 1 for keys that cannot be read, 4 for a server that could not
+    be asked or refused."""
     if isinstance(error, InvalidInput):
         lines = [f"  {fault.path}: {fault.message}" for fault in error.faults]
         return Failure("\n".join(["the input does not fit the task:", *lines]), USAGE)
+    if isinstance(error, KeyFileUnusable):
+        return Failure(str(error))
     if isinstance(error, UnknownTask | UnknownJob):
         return Failure(str(error), USAGE)
     if isinstance(error, RequestRefused) and error.status in (400, 413, 422):
@@ -79,9 +84,47 @@ def url_option(command: F) -> F:
     )(command)
 
 
+def keys_option(*, required: bool) -> Callable[[F], F]:
+    """Where the API keys are; a command that works on them asks for it."""
+    return click.option(
+        "--keys",
+        type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
+        envvar="RANKCAST_KEYS",
+        required=required,
+        metavar="FILE",
+        help="The file of API keys; `rankcast keys create` makes it. [env: RANKCAST_KEYS]",
+    )
+
+
+def _origins(context: click.Context, param: click.Parameter, origins: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(map(origin_of, origins))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, param) from error
+
+
+def access_options(command: F) -> F:
+    """Who may use a server: people with keys, pages of other origins."""
+    cors_option = click.option(
+        "--cors",
+        multiple=True,
+        callback=_origins,
+        envvar="RANKCAST_CORS",
+        metavar="ORIGIN",
+        help="Let web pages of this origin use the server, such as https://example.com; several times. "
+        "[env: RANKCAST_CORS]",
+    )
+    return keys_option(required=False)(cors_option(command))
+
+
 def address_options(command: F) -> F:
     for option in (
-        click.option("--open", "is_open", is_flag=True, help="Allow a --host that others can reach."),
+        click.option(
+            "--open",
+            "is_open",
+            is_flag=True,
+            help="Let others in without keys: a --host that they can reach.",
+        ),
         click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
         click.option(
             "--port",
@@ -95,28 +138,24 @@ def address_options(command: F) -> F:
     return command
 
 
-def check_open(host: str, *, is_open: bool) -> None:
-    """Others may reach this server only if that was asked for; there are no keys yet."""
+def check_open(host: str, *, keys: Path | None, is_open: bool) -> None:
+    """Others may reach this server only with keys, or if that was asked for. KeyFileUnusable."""
+    if keys is not None:
+        if all(key.revoked is not None for key in read_keys(keys)):
+            _warn(f"no key in {keys} lets anybody in; rankcast keys create NAME --keys {keys} makes one")
+        return
     if is_loopback(host):
         return
     if not is_open:
         raise click.UsageError(
-            f"{host} can be reached by others, and there are no keys yet: anybody could run jobs. "
-            "Add --open if that is meant."
+            f"{host} can be reached by others, and there are no keys: anybody could run jobs. "
+            "Give it --keys FILE (rankcast keys create makes it), or --open if that is meant."
         )
-    click.secho(
-        f"warning: anybody who can reach {host} can run jobs and see all results; there are no keys yet",
-        fg="yellow",
-        err=True,
-    )
+    _warn(f"anybody who can reach {host} can run jobs and see all results; there are no keys")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _warn(message: str) -> None:
+    click.secho(f"warning: {message}", fg="yellow", err=True)
 
 
 def need_extra(extra: str, *modules: str) -> None:

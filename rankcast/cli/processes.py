@@ -42,6 +42,17 @@ class WorkerOptions:
     shared: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """What can be told to the web tier; None leaves it to the environment or the default."""
+
+    workers: int = 1
+    redis_url: str | None = None
+    keys: Path | None = None
+    cors: Sequence[str] = ()
+    is_open: bool = False
+
+
 def worker_command(host_name: str | None = None) -> list[str]:
     """A stock Celery worker: pool, slots and queues are set in the app's configuration.
 
@@ -72,6 +83,17 @@ def redis_config(*, port: int, folder: Path, password: str) -> str:
         "dir": f'"{folder}"',
     }
     return "".join(f"{name} {value}\n" for name, value in settings.items())
+
+
+def web_env(options: WebOptions, env: Mapping[str, str]) -> dict[str, str]:
+    """`env` with what `options` say, as the web tier's settings read it."""
+    said = {
+        "RANKCAST_REDIS_URL": options.redis_url,
+        "RANKCAST_KEYS": options.keys,
+        "RANKCAST_CORS": " ".join(options.cors) or None,
+        "RANKCAST_OPEN": "1" if options.is_open else None,
+    }
+    return {**env, **{name: str(value) for name, value in said.items() if value is not None}}
 
 
 def worker_env(options: WorkerOptions, env: Mapping[str, str], folder: str) -> dict[str, str]:

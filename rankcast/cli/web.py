@@ -2,18 +2,20 @@
 
 import os
 import socket
+from typing import Any
 
 import click
 
 from rankcast.cli.options import (
     WEB_MODULES,
     Failure,
+    access_options,
     address_options,
     check_open,
     need_extra,
     redis_option,
 )
-from rankcast.cli.processes import web_command
+from rankcast.cli.processes import WebOptions, web_command, web_env
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,18 +46,19 @@ def address(sock: socket.socket) -> str:
 
 @click.command()
 @address_options
+@access_options
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Web processes.")
 @redis_option("Redis with the jobs; default redis://127.0.0.1:6379/0.")
-def web(*, host: str, port: int, is_open: bool, workers: int, redis_url: str | None) -> None:
+def web(*, host: str, port: int, **options: Any) -> None:
     """Run the web tier: takes jobs over HTTP, streams their events.
 
     It never sees the tasks' code: it reads what the workers registered in Redis.
     """
     need_extra("web", *WEB_MODULES)
-    check_open(host, is_open=is_open)
+    told = WebOptions(**options)
+    check_open(host, keys=told.keys, is_open=told.is_open)
     sock = listen(host, port)
     os.set_inheritable(sock.fileno(), True)
     click.echo(f"rankcast web at {address(sock)}")
-    env = {**os.environ, **({"RANKCAST_REDIS_URL": redis_url} if redis_url else {})}
-    command = web_command(sock.fileno(), workers)
-    os.execve(command[0], command, env)
+    command = web_command(sock.fileno(), told.workers)
+    os.execve(command[0], command, web_env(told, os.environ))

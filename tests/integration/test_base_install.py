@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,11 +80,24 @@ def test_a_command_that_needs_more_says_how_to_install_it(command, extra):
     assert "Traceback" not in found.stderr
 
 
+def test_keys_can_be_made_on_the_base_install(tmp_path: Path):
+    """Their file needs no server; only when each was used last is told by Redis."""
+
+    def keys(*args: str) -> subprocess.CompletedProcess[str]:
+        argv = ["keys", *args, "--keys", str(tmp_path / "keys")]
+        return python(f"from rankcast.cli import main; main({argv!r}, prog_name='rankcast')")
+
+    assert keys("create", "me").stdout.startswith("rk_")
+    assert "me" in keys("list").stdout
+    assert "pip install 'rankcast[web]'" in keys("list", "--redis-url", "redis://127.0.0.1:1").stderr
+    assert keys("revoke", "me").returncode == 0
+
+
 def test_the_client_commands_work_on_the_base_install():
     """Help of each, and a clear error where no server answers."""
     found = python("from rankcast.cli import main; main(['--help'], prog_name='rankcast')")
     assert found.returncode == 0, found.stderr
-    for command in ("up", "web", "worker", "submit", "watch", "status", "cancel", "logs", "tasks"):
+    for command in ("up", "web", "worker", "submit", "watch", "status", "cancel", "logs", "tasks", "keys"):
         assert f"\n  {command} " in found.stdout
     code = (
         "from rankcast.cli import main; main(['status', '--url', 'http://127.0.0.1:1'], prog_name='rankcast')"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankcast.cli.options import did_you_mean, is_loopback
+from rankcast.cli.options import did_you_mean
 from rankcast.cli.processes import WorkerOptions, redis_config, resolve_tasks, worker_env
 from rankcast.gpu_worker.settings import WorkerSettings
 
@@ -66,24 +66,6 @@ def test_the_embedded_redis_keeps_what_it_accepted_and_forgets_nothing_under_pre
     lines = redis_config(port=7, folder=tmp_path, password="secret").splitlines()
     assert {"appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"} <= set(lines)
     assert {"bind 127.0.0.1", "port 7", "requirepass secret"} <= set(lines)
-
-
-@pytest.mark.parametrize(
-    ("host", "is_local"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("10.0.0.1", False),
-        ("example.org", False),
-    ],
-)
-def test_only_loopback_needs_no_open(host, is_local):
-    """There are no keys yet: what others can reach, they can use."""
-    assert is_loopback(host) is is_local
 
 
 def test_an_unknown_task_comes_with_the_name_that_was_meant():
