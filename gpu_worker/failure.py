@@ -4,8 +4,8 @@ import re
 import traceback
 from pathlib import Path
 
-from rankcast.gpu_worker.checkpoints import FULL
 from rankcast.gpu_worker.messages import Failed
+from rankcast.tasks.disk import FULL
 from rankcast.tasks.errors import EventTooLarge, InvalidInput, NotEncodable, StaleAttempt
 
 MAX_MESSAGE, MAX_TRACEBACK = 4096, 32 * 1024

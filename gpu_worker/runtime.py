@@ -19,7 +19,6 @@ from importlib.metadata import version
 from celery import Celery
 
 from rankcast.gpu_worker.attempt import Parts, Ran, run_attempt
-from rankcast.gpu_worker.checkpoints import refuse_unwritable, remove_forgotten
 from rankcast.gpu_worker.control import ControlChannel
 from rankcast.gpu_worker.forkserver import ForkServer, TaskDescription
 from rankcast.gpu_worker.group import GroupFailed, RankGroup
@@ -34,6 +33,7 @@ from rankcast.gpu_worker.ticker import Ticker
 from rankcast.gpu_worker.wakeups import LOOK_EVERY_S, WakeUps, own_queue
 from rankcast.tasks.catalog import Catalog, SlotInfo, TaskInfo, WorkerInfo
 from rankcast.tasks.connect import connect
+from rankcast.tasks.disk import refuse_unwritable, remove_forgotten
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.logs import JobLogs
 from rankcast.tasks.store import JobStore

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 
-from rankcast.gpu_worker import checkpoints
-from rankcast.gpu_worker.checkpoints import GRACE_S, AttemptFolder, check, is_here, remove_forgotten
+from rankcast.gpu_worker.checkpoints import AttemptFolder, check, is_here
 from rankcast.gpu_worker.failure import told
+from rankcast.tasks.disk import GRACE_S, refuse_unwritable, remove_forgotten
 from rankcast.tasks.errors import StaleAttempt
 from rankcast.tasks.job import new_job_id
 
@@ -255,8 +255,8 @@ def test_checkpoints_of_forgotten_jobs_are_removed_after_an_hour(log: Log):
 
 def test_a_folder_that_takes_no_files_is_refused_in_one_line(tmp_path: Path):
     """Here a file stands in its way."""
-    checkpoints.refuse_unwritable(tmp_path / "new")
+    refuse_unwritable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"--shared \S+file/below: Not a directory"):
-        checkpoints.refuse_unwritable(tmp_path / "file" / "below")
+        refuse_unwritable(tmp_path / "file" / "below")
