@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum, auto
 from functools import partial
 from typing import Any, TypeVar
@@ -214,6 +214,7 @@ class Attempt:
                     attempt=claim.attempt,
                     input=claim.input.decode(),
                     checkpoints=str(self._parts.settings.checkpoints(claim.deployment)),
+                    files=asdict(self._parts.settings.file_rules(claim)),
                     **self._beginning(),
                 ),
                 control=self._control,

@@ -9,19 +9,18 @@ import asyncio
 import contextvars
 import functools
 import inspect
-import shutil
 import sys
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from rankcast.gpu_worker import checkpoints
 from rankcast.gpu_worker.activity import Activity
 from rankcast.gpu_worker.leftovers import LeftOvers
+from rankcast.gpu_worker.services import Alone, Services
+from rankcast.tasks.artifacts import check_name
 
 T = TypeVar("T")
 
@@ -30,51 +29,6 @@ T = TypeVar("T")
 _CALL: "contextvars.ContextVar[tuple[DistributedWorker, int] | None]" = contextvars.ContextVar(
     "rankcast_call", default=None
 )
-
-
-class Services(Protocol):
-    """What a rank does for its worker."""
-
-    def cast(self, result: Any, image_format: str) -> None:
-        """Send an event of the running job."""
-
-    def vote(self, flag: bool) -> bool:
-        """Whether any rank says True; every rank must ask."""
-
-    def checkpoint_dir(self) -> Path:
-        """The folder of the running attempt; it is there."""
-
-    def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
-        """Write and announce."""
-
-    def use_device(self) -> None:
-        """Make the rank's device that of the calling thread."""
-
-
-class Alone:
-    """The Services of a worker that no rank holds, as in a test: what it streams or saves goes nowhere,
-    votes are one's own."""
-
-    def __init__(self) -> None:
-        self._folder: Path | None = None
-
-    def cast(self, result: Any, image_format: str) -> None:
-        pass
-
-    def vote(self, flag: bool) -> bool:
-        return flag
-
-    def checkpoint_dir(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="rankcast-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
-
-    def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
-        return value if isinstance(value, Path) else self.checkpoint_dir() / name
-
-    def use_device(self) -> None:
-        pass
 
 
 class DistributedWorker:
@@ -182,12 +136,32 @@ class DistributedWorker:
         self._activity.touch()
         if self.rank != 0:
             return None
-        if not self._belongs_to_call():
-            raise RuntimeError("the job that this task belongs to is over")
-        if not self._is_in_call and not isinstance(self._services, Alone):
-            raise RuntimeError("there is nothing to save while no job runs")
+        self._need_job("there is nothing to save while no job runs")
         with self._activity.held():
             return self._services.save_checkpoint(value, name, about)
+
+    def save_artifact(self, name: str, value: Any) -> dict[str, Any] | None:
+        """Store what viewers shall fetch by itself, of any size; the reference, to be streamed or returned:
+        `{"url", "content_type", "file_name", "file_size"}`, with `width` and `height` of an image, `shape`
+        and `dtype` of a tensor or an array.
+
+        A Path names a file, which is copied; str and bytes are written as they are. The end of `name` says
+        how else: an image `.png`, `.jpg` or `.webp`, a tensor or a dict of tensors `.safetensors`, an array
+        `.npy`, anything else `.json`. It is on disk when this returns, and goes with the job. Rank 0 saves;
+        on others this does nothing and returns None.
+
+        ValueError for a name that cannot be one, or does not fit; NotEncodable; OSError when the disk does
+        not take it (left uncaught, a full one ends the job as `storage_full`); EventTooLarge where workers
+        and web tier have no folder in common. RuntimeError while no job runs, or from a task or a thread
+        whose own job is over.
+        """
+        check_name(name)
+        self._activity.touch()
+        if self.rank != 0:
+            return None
+        self._need_job("there is nothing to save while no job runs")
+        with self._activity.held():
+            return self._services.save_artifact(name, value)
 
     @property
     def cancelled(self) -> bool:
@@ -288,6 +262,13 @@ class DistributedWorker:
         if origin is not None and origin[0] is self:
             return origin[1] == self._call
         return not self._left_overs.has_this_thread()
+
+    def _need_job(self, otherwise: str) -> None:
+        """RuntimeError unless the code that runs here works for a job that runs."""
+        if not self._belongs_to_call():
+            raise RuntimeError("the job that this task belongs to is over")
+        if not self._is_in_call and not isinstance(self._services, Alone):
+            raise RuntimeError(otherwise)
 
     def _cancel(self, job_id: str) -> None:
         if job_id == self.job_id:

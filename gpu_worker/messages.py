@@ -20,7 +20,7 @@ job sends can become code.
                                        ◀─────  Described, exit
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import orjson
@@ -70,6 +70,7 @@ class Call(Message):
 
     `checkpoints` is the deployment's folder for them. `resumes_from` is the data of the job's
     newest `checkpoint` event, where there is one and its file is here; `notice` says why there is not.
+    `files` are the fields of files.FileRules.
     """
 
     job_id: str
@@ -80,6 +81,7 @@ class Call(Message):
     checkpoints: str
     resumes_from: dict[str, Any] | None = None
     notice: str | None = None
+    files: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

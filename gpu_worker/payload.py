@@ -5,7 +5,8 @@ class's name. torch, numpy, PIL and pydantic are looked up among the modules tha
 already: a value of theirs cannot exist otherwise. What has no JSON form is refused with its path.
 
 An object with bytes in it (`content_type`, `data`: null, `url`: a base64 data URL) has the form of
-fal's text events. Going in, such an object is plain data and is never decoded here.
+fal's text events. Going in, such an object is plain data and is never decoded here. Bytes that would
+make the text too long go Apart, and a reference to them stands in their place.
 """
 
 import base64
@@ -14,12 +15,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
+
+T = TypeVar("T")
 
 #: Hard limits of one event and of a job's output.
 MAX_EVENT_BYTES = 8 * 1024 * 1024
@@ -39,102 +42,133 @@ MAX_DEPTH = 254
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
 
 
+class Apart(Protocol):
+    """Where bytes go that one text cannot hold; what is put there is whole when `put` returns."""
+
+    #: What the text may hold of them itself, as base64.
+    max_inline_bytes: int
+
+    def put(self, name: str, data: bytes, **more: Any) -> dict[str, Any]:
+        """The reference, with `more` in it. OSError when there is no room."""
+
+    def put_tensor(self, value: Any) -> dict[str, Any] | None:
+        """The same for a tensor, in a file of its own form; None if that has none for its type."""
+
+    def take_back(self) -> None:
+        """Remove what was put: nothing will refer to it."""
+
+
 def encode(
     value: Any,
     image_format: str = "jpeg",
     *,
     quality: int = EVENT_QUALITY,
     max_bytes: int = MAX_EVENT_BYTES,
+    apart: Apart | None = None,
 ) -> bytes:
     """`value` as one line of JSON, complete before this returns: later changes change nothing.
 
+    Images, tensors, arrays and bytes stand in it themselves as long as there is room in the text;
+    those behind that go `apart`, if that is given.
+
     NotEncodable, with the path of the first value that has no JSON form. EventTooLarge past
-    `max_bytes`. ValueError for an image format other than jpeg, png or webp. NaN and infinities
-    become null; a tensor or array with no dimensions is the number in it.
+    `max_bytes`. OSError where `apart` has no room. ValueError for an image format other than jpeg, png
+    or webp. NaN and infinities become null; a tensor or array with no dimensions is the number in it.
     """
     if image_format not in IMAGE_MODES:
         raise ValueError(f"image_format is one of {', '.join(IMAGE_MODES)}, not {image_format!r}")
-    special = _Special(image_format, quality, max_bytes)
+    special = _Special(image_format, quality, max_bytes, apart)
     try:
         data = orjson.dumps(value, special, _OPTIONS)
-    except TypeError as error:
-        if isinstance(error.__cause__, EventTooLarge):
-            raise error.__cause__ from None
-        # orjson tells what, but not where.
-        raise _located(value, special, error) from error.__cause__
-    if len(data) > max_bytes:
-        raise _too_large(len(data), max_bytes)
-    return data
+        if len(data) > max_bytes:
+            raise _too_large(len(data), max_bytes, can_store=special.inline_bytes > 0 and apart is None)
+        return data
+    except BaseException as error:
+        if apart is not None:
+            apart.take_back()
+        if isinstance(error, TypeError):
+            # orjson tells what, but not where.
+            raise _explained(error, value, _Special(image_format, quality, max_bytes)) from error.__cause__
+        raise
 
 
 class _Special:
     """orjson's `default`: turns one value that it does not know into one that it does, or raises."""
 
-    def __init__(self, image_format: str, quality: int, max_bytes: int) -> None:
+    def __init__(self, image_format: str, quality: int, max_bytes: int, apart: Apart | None = None) -> None:
         self._image_format = image_format
         self._quality = quality
         self._max_bytes = max_bytes
+        self._apart = apart
+        #: Of the text so far, what is base64.
+        self.inline_bytes = 0
 
     def __call__(self, value: Any) -> Any:
         try:
             cls: Any = type(value)
             return _converter_of(cls)(self, value)
+        except _Refused:
+            raise
         except (ValueError, OSError, RuntimeError) as error:
-            if isinstance(error, EventTooLarge):
-                raise
             raise TypeError(f"{_name(type(value))} has no JSON form: {error}") from error
 
     def object(self, content_type: str, data: bytes, **more: Any) -> dict[str, Any]:
         """The form of everything that is bytes in the end."""
         self.check_size(len(data))
-        url = f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
-        return {"content_type": content_type, **more, "data": None, "url": url}
+        self.inline_bytes += text_size(len(data))
+        return {"content_type": content_type, **more, "data": None, "url": data_url(content_type, data)}
 
     def check_size(self, size: int) -> None:
         """EventTooLarge before a large value is copied, and not after."""
-        if size * 4 // 3 > self._max_bytes:
-            raise _too_large(size * 4 // 3, self._max_bytes)
+        if text_size(size) > self._max_bytes:
+            raise _Refused(_too_large(text_size(size), self._max_bytes, can_store=self._apart is None))
+
+    def room(self, size: int) -> Apart | None:
+        """Where so many bytes have to go, if the text has no room for them."""
+        if self._apart is None or self.inline_bytes + text_size(size) <= self._apart.max_inline_bytes:
+            return None
+        return self._apart
 
     def bytes(self, value: Any) -> Any:
+        if apart := self.room(len(value)):
+            return _stored(lambda: apart.put("data.bin", bytes(value)))
         self.check_size(len(value))
         return self.object("application/octet-stream", bytes(value), size=len(value))
 
     def image(self, value: Any) -> Any:
-        stored = _storable(value, self._image_format)
         buffer = io.BytesIO()
-        options = {} if self._image_format == "png" else {"quality": self._quality}
-        stored.save(buffer, format=self._image_format.upper(), **options)
-        return self.object(
-            f"image/{self._image_format}", buffer.getvalue(), width=value.width, height=value.height
-        )
+        save_image(value, buffer, self._image_format, self._quality)
+        data, about = buffer.getvalue(), {"width": value.width, "height": value.height}
+        if apart := self.room(len(data)):
+            return _stored(lambda: apart.put(f"image.{self._image_format}", data, **about))
+        return self.object(f"image/{self._image_format}", data, **about)
 
     def tensor(self, value: Any) -> Any:
         """The values as `numpy.save` writes them. What numpy has no type for (bfloat16, float8) goes
-        as float32, which holds it exactly; `dtype` is the tensor's own."""
+        as float32, which holds it exactly; `dtype` is the tensor's own. Apart it is a safetensors file."""
         if value.ndim == 0:
             return value.item()
-        self.check_size(value.numel() * value.element_size())
-        torch = sys.modules["torch"]
-        dense = value.detach().to("cpu")
-        if dense.layout is not torch.strided:
-            dense = dense.to_dense()
-        dense = dense.resolve_conj().resolve_neg()
-        try:
-            array = dense.numpy()
-        except TypeError:
-            array = dense.to(torch.float32).numpy()
-        return self._saved("application/tensor", array, str(value.dtype))
+        size = value.numel() * value.element_size()
+        if (apart := self.room(size)) is None:
+            self.check_size(size)
+        elif (put := _stored(partial(apart.put_tensor, value))) is not None:
+            return put
+        return self._saved("application/tensor", _numpy_of(value), str(value.dtype))
 
     def array(self, value: Any) -> Any:
         if value.ndim == 0:
             return value.item()
-        self.check_size(value.nbytes)
+        if self.room(value.nbytes) is None:
+            self.check_size(value.nbytes)
         return self._saved("application/ndarray", value, str(value.dtype))
 
     def _saved(self, content_type: str, array: Any, dtype: str) -> Any:
         buffer = io.BytesIO()
-        sys.modules["numpy"].save(buffer, array, allow_pickle=False)
-        return self.object(content_type, buffer.getvalue(), shape=list(array.shape), dtype=dtype)
+        save_array(array, buffer)
+        data, about = buffer.getvalue(), {"shape": list(array.shape), "dtype": dtype}
+        if apart := self.room(len(data)):
+            return _stored(lambda: apart.put("array.npy", data, **about))
+        return self.object(content_type, data, **about)
 
     def number(self, value: Any) -> Any:
         plain = value.item()
@@ -146,11 +180,11 @@ class _Special:
 def _converter_of(cls: Any) -> Callable[[_Special, Any], Any]:
     """What to do with values of a type. TypeError if there is nothing to be done."""
     for special, convert in (
-        (_types("numpy", "generic"), _Special.number),
-        (_types("numpy", "ndarray"), _Special.array),
-        (_types("torch", "Tensor"), _Special.tensor),
-        (_types("PIL.Image", "Image"), _Special.image),
-        (_types("pydantic", "BaseModel"), lambda _, value: value.model_dump()),
+        (types_of("numpy", "generic"), _Special.number),
+        (types_of("numpy", "ndarray"), _Special.array),
+        (types_of("torch", "Tensor"), _Special.tensor),
+        (types_of("PIL.Image", "Image"), _Special.image),
+        (types_of("pydantic", "BaseModel"), lambda _, value: value.model_dump()),
         ((bytes, bytearray, memoryview), _Special.bytes),
         ((tuple,), lambda _, value: list(value)),
         ((float,), lambda _, value: float(value)),
@@ -165,11 +199,65 @@ def _converter_of(cls: Any) -> Callable[[_Special, Any], Any]:
     raise TypeError(f"{_name(cls)} has no JSON form")
 
 
-def _types(module: str, *names: str) -> tuple[type, ...]:
+class _Refused(Exception):
+    """Not for want of a JSON form: `cause` is what the caller has to hear."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _stored(put: Callable[[], T]) -> T:
+    try:
+        return put()
+    except OSError as error:
+        raise _Refused(error) from error
+
+
+def _explained(error: TypeError, value: Any, special: _Special) -> Exception:
+    """What stopped orjson: a refusal, or a value without a JSON form, with its place."""
+    if isinstance(error.__cause__, _Refused):
+        return error.__cause__.cause
+    return _located(value, special, error)
+
+
+def text_size(size: int) -> int:
+    """What so many bytes take as base64."""
+    return (size + 2) // 3 * 4
+
+
+def data_url(content_type: str, data: bytes) -> str:
+    return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def types_of(module: str, *names: str) -> tuple[type, ...]:
     """Types of a module that is imported already; none of it otherwise."""
     found = sys.modules.get(module)
     types = tuple(getattr(found, name, None) for name in names)
     return tuple(t for t in types if isinstance(t, type)) if None not in types else ()
+
+
+def save_image(image: Any, file: Any, image_format: str, quality: int) -> None:
+    """Write an image, into a file or at a path; `quality` as its format has it, PNG has none."""
+    options = {} if image_format == "png" else {"quality": quality}
+    _storable(image, image_format).save(file, format=image_format.upper(), **options)
+
+
+def save_array(array: Any, file: Any) -> None:
+    """Write an array as `numpy.load` reads it; ValueError for one that would need pickle."""
+    sys.modules["numpy"].save(file, array, allow_pickle=False)
+
+
+def _numpy_of(tensor: Any) -> Any:
+    torch = sys.modules["torch"]
+    dense = tensor.detach().to("cpu")
+    if dense.layout is not torch.strided:
+        dense = dense.to_dense()
+    dense = dense.resolve_conj().resolve_neg()
+    try:
+        return dense.numpy()
+    except TypeError:
+        return dense.to(torch.float32).numpy()
 
 
 def _storable(image: Any, image_format: str) -> Any:
@@ -205,6 +293,9 @@ def _first_fault(value: Any, special: _Special, path: str, above: tuple[int, ...
         parts = _parts(value, special, path)
     except TypeError as error:
         return NotEncodable(path, str(error))
+    except _Refused:
+        # It has a form, and is only large.
+        return None
     faults = (_first_fault(part, special, part_path, above) for part_path, part in parts)
     return next((fault for fault in faults if fault), None)
 
@@ -233,8 +324,9 @@ def _name(cls: type) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _too_large(size: int, max_bytes: int) -> EventTooLarge:
+def _too_large(size: int, max_bytes: int, *, can_store: bool = False) -> EventTooLarge:
+    instead = "; or give workers and web tier one --shared folder: then it is stored beside the log"
     return EventTooLarge(
         f"{size} bytes of JSON are more than the {max_bytes} that are allowed; "
-        "send it in parts, smaller, or less often"
+        f"send it in parts, smaller, or less often{instead if can_store else ''}"
     )

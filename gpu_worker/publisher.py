@@ -29,7 +29,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 #: What of an event is the job's progress, if it has one of the first two.
 PROGRESS_FIELDS = ("progress", "step", "total", "message")
 MAX_PROGRESS_TEXT = 200
-OVER = "the job that this checkpoint is of is over"
+OVER = "the job that this belongs to is over"
 
 
 class Log(Protocol):

@@ -15,15 +15,17 @@ import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import torch
 import torch.distributed as dist
 
-from rankcast.gpu_worker import failure, output, seeds
+from rankcast.gpu_worker import failure, output, seeds, tensors
+from rankcast.gpu_worker.artifacts import AttemptArtifacts
 from rankcast.gpu_worker.checkpoints import AttemptFolder
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
+from rankcast.gpu_worker.files import FileRules
 from rankcast.gpu_worker.load import NotLoadable, TaskClass, is_imported, load
 from rankcast.gpu_worker.messages import (
     Call,
@@ -37,10 +39,11 @@ from rankcast.gpu_worker.messages import (
     Start,
     StorePort,
 )
-from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, encode
+from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, encode
 from rankcast.gpu_worker.pipe import BlockingEnd
 from rankcast.gpu_worker.publisher import Publisher, progress_of
 from rankcast.gpu_worker.ticker import Ticker
+from rankcast.tasks.artifacts import DirectoryArtifacts
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import StaleAttempt
 from rankcast.tasks.eventlog import EventLog
@@ -77,6 +80,15 @@ def main(fds: tuple[int, ...]) -> int:
     return code
 
 
+class Running(NamedTuple):
+    """The call that runs, and its files."""
+
+    call: Call
+    rules: FileRules
+    checkpoints: AttemptFolder
+    artifacts: AttemptArtifacts
+
+
 class Rank:
     """The life of one rank."""
 
@@ -89,7 +101,7 @@ class Rank:
         self._worker: DistributedWorker | None = None
         self._votes: dist.ProcessGroup | None = None
         self._publisher: Publisher | None = None
-        self._folder: AttemptFolder | None = None
+        self._running: Running | None = None
         self._device = torch.device("cpu") if start.device is None else torch.device("cuda", start.device)
 
     def live(self) -> int:
@@ -171,10 +183,10 @@ class Rank:
         """Run one call and tell its end; every print of it is on its way before that."""
         worker, publisher = self._worker, self._publisher
         assert worker is not None
-        root, told = Path(call.checkpoints), call.resumes_from
-        announce = functools.partial(self._announce, call)
-        self._folder = AttemptFolder(root, call.job_id, call.fence, dump=torch.save, announce=announce)
-        worker._begin(call.job_id, call.attempt, None if told is None else root / told["path"])
+        told = call.resumes_from
+        self._running = running = self._open_files(call)
+        checkpoint = None if told is None else Path(call.checkpoints) / told["path"]
+        worker._begin(call.job_id, call.attempt, checkpoint)
         # A cancel may have overtaken its call, which waited in the inbox.
         worker._cancel(self._cancelled_job)
         self._is_calling.set()
@@ -188,7 +200,8 @@ class Rank:
             finally:
                 # From here on it is Redis that may take its time.
                 worker._activity.stop()
-            encoded = _encode_output(result, arguments) if publisher else None
+            apart = running.artifacts.apart(running.rules.max_inline_output_bytes)
+            encoded = _encode_output(result, arguments, apart) if publisher else None
             final_seq = publisher.flush() if publisher else 0
             answer: Message = Done(encoded, final_seq, _collectives())
         except BaseException as error:
@@ -199,6 +212,20 @@ class Rank:
             publisher.end()
         output.flush()
         self._pipe.send(answer)
+
+    def _open_files(self, call: Call) -> Running:
+        """Nothing is made on a disk before it is used."""
+        rules = FileRules(**call.files)
+        checkpoints = AttemptFolder(
+            Path(call.checkpoints),
+            call.job_id,
+            call.fence,
+            dump=torch.save,
+            announce=functools.partial(self._announce, call),
+        )
+        store = None if rules.artifacts is None else DirectoryArtifacts(Path(rules.artifacts))
+        artifacts = AttemptArtifacts(store, call.job_id, call.fence, owner=rules.owner, tensors=tensors)
+        return Running(call, rules, checkpoints, artifacts)
 
     def _told(self, error: BaseException) -> Message:
         final_seq = 0
@@ -238,17 +265,25 @@ class Rank:
 
     def cast(self, result: Any, image_format: str) -> None:
         assert self._publisher is not None
-        self._publisher.put(encode(result, image_format), progress_of(result))
+        assert self._running is not None
+        call, rules, _, artifacts = self._running
+        encoded = encode(result, image_format, apart=artifacts.apart(rules.max_inline_event_bytes))
+        # What was stored may have taken so long that another job runs by now.
+        self._publisher.put(encoded, progress_of(result), only_for=call)
 
     def checkpoint_dir(self) -> Path:
-        assert self._folder is not None
-        return self._folder.made()
+        assert self._running is not None
+        return self._running.checkpoints.made()
 
     def save_checkpoint(self, value: Any, name: str, about: dict[str, Any]) -> Path:
-        assert self._folder is not None
+        assert self._running is not None
         # As JSON before anything is written: what cannot be told is refused first.
         told = orjson.loads(encode(about, max_bytes=MAX_ABOUT_BYTES))
-        return self._folder.save(value, name, told)
+        return self._running.checkpoints.save(value, name, told)
+
+    def save_artifact(self, name: str, value: Any) -> dict[str, Any]:
+        assert self._running is not None
+        return self._running.artifacts.save(name, value)
 
     def _announce(self, call: Call, path: str, about: Mapping[str, Any]) -> None:
         assert self._publisher is not None
@@ -293,11 +328,12 @@ def _find(start: Start) -> TaskClass:
     raise NotLoadable(start.spec, f"it declares no task {start.task!r} any more")
 
 
-def _encode_output(result: Any, arguments: dict[str, Any]) -> str:
+def _encode_output(result: Any, arguments: dict[str, Any], apart: Apart | None) -> str:
     """The output as JSON text; `image_format` among the arguments chooses how images go, as in fal."""
     wanted = arguments.get("image_format")
     image_format = wanted if isinstance(wanted, str) and wanted in IMAGE_MODES else "jpeg"
-    return encode(result, image_format, quality=OUTPUT_QUALITY, max_bytes=MAX_OUTPUT_BYTES).decode()
+    encoded = encode(result, image_format, quality=OUTPUT_QUALITY, max_bytes=MAX_OUTPUT_BYTES, apart=apart)
+    return encoded.decode()
 
 
 def _collectives() -> int | None:

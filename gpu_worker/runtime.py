@@ -43,8 +43,8 @@ from rankcast.tasks.takeover import Takeover
 HEARTBEAT_EVERY_S = 1.0
 #: How late an idle group may be closed, or a slot come out of quarantine, at most.
 SLOTS_LOOK_S = 1.0
-#: How often to look for checkpoints of jobs that are forgotten.
-CHECKPOINTS_LOOK_S = 600.0
+#: How often to look for files of jobs that are forgotten.
+FILES_LOOK_S = 600.0
 #: Another worker on this host may have died.
 NEIGHBOURS_LOOK_S = 1.0
 
@@ -89,7 +89,7 @@ class Runtime:
             self._redis, settings.deployment, has_died=lambda worker: has_died(worker, settings.host)
         )
         self._neighbours = Ticker("neighbours", NEIGHBOURS_LOOK_S, self._take_over)
-        self._checkpoints = Ticker("checkpoints", CHECKPOINTS_LOOK_S, self._remove_forgotten)
+        self._files = Ticker("files", FILES_LOOK_S, self._remove_forgotten)
         self._sweep = SweepThread(Sweep(self._redis, settings.deployment))
 
     def _lay_out(self) -> Sequence[tuple[int, ...]]:
@@ -125,7 +125,7 @@ class Runtime:
         self._channel.start()
         for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
             part.start()
-        for ticker in (self._tending, self._neighbours, self._checkpoints):
+        for ticker in (self._tending, self._neighbours, self._files):
             ticker.start()
         self._sweep.start()
         threading.Thread(target=self._load_ahead, name="rankcast-warm", daemon=True).start()
@@ -190,7 +190,7 @@ class Runtime:
             self._wake_ups,
             self._tending,
             self._neighbours,
-            self._checkpoints,
+            self._files,
             self._heartbeat,
             self._sweep,
         ):
@@ -258,10 +258,14 @@ class Runtime:
             self._wake_ups.poke()
 
     def _remove_forgotten(self) -> None:
-        store = self._parts.store
-        if (deployment := store.deployment()) is not None:
-            for job_id in remove_forgotten(self.settings.checkpoints(deployment), store.kept):
-                logger.info("job %s: checkpoints removed, the job is forgotten", job_id)
+        store, folder = self._parts.store, self.settings.folder
+        if (deployment := store.deployment()) is None:
+            return
+        for job_id in remove_forgotten(self.settings.checkpoints(deployment), store.kept):
+            logger.info("job %s: checkpoints removed, the job is forgotten", job_id)
+        if folder is not None:
+            for job_id in folder.store(deployment).remove_forgotten(store.kept):
+                logger.info("job %s: artifacts removed, the job is forgotten", job_id)
 
     def _load_ahead(self) -> None:
         for name in self.settings.warm:

@@ -1,15 +1,18 @@
 """What one worker process is told at its start, by `rankcast worker` or by the environment alone."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from rankcast.tasks.settings import Settings, host_name
+from rankcast.gpu_worker.files import MAX_INLINE_EVENT_BYTES, MAX_INLINE_OUTPUT_BYTES, FileRules
+from rankcast.tasks.job import Claim
+from rankcast.tasks.settings import Settings, cache_folder, host_name
+from rankcast.tasks.shared import SharedFolder
 
 D = TypeVar("D", float, None)
+W = TypeVar("W", int, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +35,14 @@ class WorkerSettings:
     drain_timeout_s: float | None = None
     #: Development: several ranks on one GPU, over gloo.
     is_sharing_gpus: bool = False
-    #: Where checkpoints go if all hosts of the deployment see it; None: this user's own place here.
+    #: The folder that all hosts of the deployment see; None: there is none, and checkpoints go to this
+    #: user's own place here.
     shared: Path | None = None
     #: That place.
-    cache: Path = field(default_factory=lambda: _cache(os.environ))
+    cache: Path = field(default_factory=lambda: cache_folder(os.environ))
+    #: What an event, and the output, hold of images, tensors, arrays and bytes, as base64.
+    max_inline_event_bytes: int = MAX_INLINE_EVENT_BYTES
+    max_inline_output_bytes: int = MAX_INLINE_OUTPUT_BYTES
     host: str = field(default_factory=host_name)
     deployment: Settings = field(default_factory=Settings)
 
@@ -49,29 +56,38 @@ class WorkerSettings:
             tasks=tasks,
             gpus=_gpus(env.get("RANKCAST_GPUS", "")),
             slot_gpus=_whole(env, "RANKCAST_SLOT_GPUS", None),
-            cpu_slots=_whole(env, "RANKCAST_SLOTS", 1) or 1,
+            cpu_slots=_whole(env, "RANKCAST_SLOTS", 1),
             warm=tuple(name.strip() for name in env.get("RANKCAST_WARM", "").split(",") if name.strip()),
             idle_ttl_s=_seconds(env, "RANKCAST_IDLE_TTL_S", 600.0),
             drain_timeout_s=_seconds(env, "RANKCAST_DRAIN_TIMEOUT_S", None),
+            max_inline_event_bytes=_whole(env, "RANKCAST_MAX_INLINE_EVENT_BYTES", MAX_INLINE_EVENT_BYTES),
+            max_inline_output_bytes=_whole(env, "RANKCAST_MAX_INLINE_OUTPUT_BYTES", MAX_INLINE_OUTPUT_BYTES),
             is_sharing_gpus=env.get("RANKCAST_SHARE_GPU") == "1",
             shared=Path(env["RANKCAST_SHARED"]).absolute() if env.get("RANKCAST_SHARED") else None,
-            cache=_cache(env),
+            cache=cache_folder(env),
             host=host_name(env),
             deployment=Settings.from_env(env),
         )
 
+    @property
+    def folder(self) -> SharedFolder | None:
+        """The shared one, if there is one."""
+        return None if self.shared is None else SharedFolder(self.shared)
+
+    def file_rules(self, claim: Claim) -> FileRules:
+        """What the ranks of an attempt are told. Asked for each, as a web tier may have come since."""
+        folder = self.folder
+        is_served = folder is not None and folder.is_served
+        return FileRules(
+            artifacts=str(folder.artifacts(claim.deployment)) if folder and is_served else None,
+            owner=claim.owner,
+            max_inline_event_bytes=self.max_inline_event_bytes,
+            max_inline_output_bytes=self.max_inline_output_bytes,
+        )
+
     def checkpoints(self, deployment: str) -> Path:
         """The folder for the checkpoints of a deployment."""
-        return (self.shared or self.cache) / "checkpoints" / deployment
-
-
-def _cache(env: Mapping[str, str]) -> Path:
-    """`$XDG_CACHE_HOME/rankcast`, as the XDG base directory specification has it."""
-    if cache := env.get("XDG_CACHE_HOME"):
-        return Path(cache) / "rankcast"
-    if home := env.get("HOME"):
-        return Path(home) / ".cache" / "rankcast"
-    return Path(tempfile.gettempdir()) / f"rankcast-{os.getuid()}"
+        return SharedFolder(self.shared or self.cache).checkpoints(deployment)
 
 
 def _gpus(text: str) -> tuple[int, ...] | None:
@@ -92,7 +108,7 @@ def _gpus(text: str) -> tuple[int, ...] | None:
     return tuple(gpus)
 
 
-def _whole(env: Mapping[str, str], name: str, default: int | None) -> int | None:
+def _whole(env: Mapping[str, str], name: str, default: W) -> int | W:
     text = env.get(name, "").strip()
     if not text:
         return default

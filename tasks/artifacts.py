@@ -20,6 +20,7 @@ from rankcast.tasks.disk import (
     NAME,
     NAMES,
     full_disk,
+    remove,
     remove_forgotten,
     sync,
     sync_folders,
@@ -72,6 +73,9 @@ class Artifacts(Protocol):
     def open(self, job_id: str, name: str) -> Opened | None:
         """An artifact, to be read; None if there is none of that name."""
 
+    def remove(self, job_id: str, name: str) -> None:
+        """Remove an artifact that nothing refers to. Does no harm twice."""
+
     def owner(self, job_id: str) -> str | None:
         """Whose job it is; None of one that has no artifacts."""
 
@@ -112,6 +116,10 @@ class DirectoryArtifacts:
             return None
         return open_file(self._root / job_id / name)
 
+    def remove(self, job_id: str, name: str) -> None:
+        if JOB_ID.fullmatch(job_id) and STORED_NAME.fullmatch(name):
+            remove(self._root / job_id / name)
+
     def owner(self, job_id: str) -> str | None:
         path = self._root / job_id / OWNER
         return path.read_text() if JOB_ID.fullmatch(job_id) and path.is_file() else None
@@ -127,10 +135,15 @@ class DirectoryArtifacts:
 
 
 def stored_name(fence: int, number: int, name: str) -> str:
-    """What the `number`th artifact of an attempt is stored as; ValueError for what no file may be called."""
+    """What the `number`th artifact of an attempt is stored as. ValueError as for `check_name`."""
+    check_name(name)
+    return f"{fence}-{number}-{name}"
+
+
+def check_name(name: str) -> None:
+    """ValueError for what no file may be called."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be an artifact's name: {NAMES}")
-    return f"{fence}-{number}-{name}"
 
 
 def file_name_of(stored: str) -> str:

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -56,3 +58,13 @@ def _bytes(env: Mapping[str, str], name: str) -> int | None:
 def host_name(env: Mapping[str, str] = os.environ) -> str:
     """This host's name as jobs, logs and `rankcast status` show it; RANKCAST_HOST overrides it."""
     return env.get("RANKCAST_HOST") or socket.gethostname()
+
+
+def cache_folder(env: Mapping[str, str]) -> Path:
+    """This user's own place on this host: `$XDG_CACHE_HOME/rankcast`, as the XDG base directory
+    specification has it."""
+    if cache := env.get("XDG_CACHE_HOME"):
+        return Path(cache) / "rankcast"
+    if home := env.get("HOME"):
+        return Path(home) / ".cache" / "rankcast"
+    return Path(tempfile.gettempdir()) / f"rankcast-{os.getuid()}"

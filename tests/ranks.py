@@ -4,12 +4,13 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from helpers import wait_until
 
+from rankcast.gpu_worker.files import FileRules
 from rankcast.gpu_worker.group import Outcome, RankGroup
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.supervision import Control
@@ -34,6 +35,7 @@ FORKABLE = (
     "leaves_threads",
     "returns_much",
     "saves",
+    "stores",
 )
 
 
@@ -50,6 +52,7 @@ class Held:
     event_log: EventLog
     lines: list[tuple[int, str, str]]
     checkpoints: Path
+    files: FileRules = field(default_factory=FileRules)
     #: Of the newest job.
     claim: Claim | None = None
 
@@ -64,7 +67,15 @@ class Held:
         assert claim is not None
         self.claim = claim
         self.store.start(claim)
-        call = Call(job_id, claim.fence, claim.token, claim.attempt, text, str(self.checkpoints))
+        call = Call(
+            job_id,
+            claim.fence,
+            claim.token,
+            claim.attempt,
+            text,
+            str(self.checkpoints),
+            files=asdict(self.files),
+        )
         with control or Control() as heeded:
             return self.group.run(call, control=heeded, **(limits or {}))
 

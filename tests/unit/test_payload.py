@@ -3,6 +3,8 @@
 import dataclasses
 import datetime
 import enum
+import errno
+import io
 import json
 import math
 import uuid
@@ -204,6 +206,63 @@ def test_an_event_past_its_limit_is_refused(value):
     """With the sizes, and what to do."""
     with pytest.raises(EventTooLarge, match=r"more than the 900 .* in parts"):
         encode(value, max_bytes=900)
+
+
+class Shelf:
+    """Somewhere apart: remembers what it was given."""
+
+    def __init__(self, max_inline_bytes: int = 1000) -> None:
+        self.max_inline_bytes = max_inline_bytes
+        self.held: dict[str, bytes] = {}
+        self.is_full = False
+
+    def put(self, name: str, data: bytes, **more: Any) -> dict[str, Any]:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.held[name] = data
+        return {"url": name, **more}
+
+    def put_tensor(self, value: Any) -> None:
+        return None
+
+    def take_back(self) -> None:
+        self.held.clear()
+
+
+def test_what_a_text_has_no_room_for_goes_apart():
+    """In the order of the values: the small ones before it stay, and so does one that fits behind it."""
+    shelf = Shelf()
+    told = decoded({"a": b"x" * 300, "b": b"y" * 600, "c": b"z" * 300}, apart=shelf)
+    assert [bytes_of(told[name]) for name in "ac"] == [b"x" * 300, b"z" * 300]
+    assert (told["b"], shelf.held) == ({"url": "data.bin"}, {"data.bin": b"y" * 600})
+
+
+def test_a_value_larger_than_any_event_goes_apart():
+    """Its size is not held against the event, plain text is."""
+    shelf = Shelf()
+    told = decoded([np.zeros((1000, 2))], apart=shelf, max_bytes=900)
+    assert told == [{"url": "array.npy", "shape": [1000, 2], "dtype": "float64"}]
+    assert np.load(io.BytesIO(shelf.held["array.npy"]), allow_pickle=False).shape == (1000, 2)
+    with pytest.raises(EventTooLarge):
+        encode([np.zeros(1000), "x" * 900], apart=shelf, max_bytes=900)
+    assert shelf.held == {}
+
+
+def test_what_was_put_apart_is_taken_back_when_the_event_is_refused():
+    """And the path is that of the culprit, not of what was large."""
+    shelf = Shelf()
+    with pytest.raises(NotEncodable) as caught:
+        encode({"a": b"x" * 2000, "b": [object()]}, apart=shelf, max_bytes=900)
+    assert (caught.value.path, shelf.held) == ("$.b[0]", {})
+
+
+def test_no_room_anywhere_is_an_error_of_the_disk():
+    """Not of the value: the job ends as storage_full."""
+    shelf = Shelf()
+    shelf.is_full = True
+    with pytest.raises(OSError) as caught:
+        encode(b"x" * 2000, apart=shelf)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_an_event_is_one_line():
