@@ -36,6 +36,7 @@ from rankcast.tasks.connect import connect
 from rankcast.tasks.disk import refuse_unwritable, remove_forgotten
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.logs import JobLogs
+from rankcast.tasks.shared import SharedFolder
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep, SweepThread
 from rankcast.tasks.takeover import Takeover
@@ -71,6 +72,7 @@ class Runtime:
         self._info = [_info(task) for task in self.tasks.values()]
         self._started_ms = round(time.time() * 1000)
         self._is_registered = False
+        self._folder_id = self._own_folder_id()
         self._ahead = Control()
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._redis = connect(settings.deployment.redis_url)
@@ -226,13 +228,40 @@ class Runtime:
         self._catalog.heartbeat(self._state(), self._info)
         if not self._is_registered and self._channel.is_subscribed:
             self._is_registered = True
+            self._tell_strangers()
             logger.info(
                 "rankcast worker ready: %s serves %s on %d slots",
                 self.worker_id, ", ".join(sorted(self.tasks)), len(self.slots),
             )  # fmt: skip
 
+    def _own_folder_id(self) -> str | None:
+        try:
+            return SharedFolder(self.settings.shared or self.settings.cache).id()
+        except OSError as error:
+            logger.warning("no checkpoints can be kept here: %s", error)
+            return None
+
+    def _tell_strangers(self) -> None:
+        """Workers that do not see one folder cannot go on with each other's checkpoints, and one web tier
+        cannot serve what both store. Told at the start of whoever comes later."""
+        hosts = {worker.host for worker in self._catalog.workers() if worker.folder_id != self._folder_id}
+        if hosts:
+            logger.warning(
+                "this worker, on %s, stores in %s, and those on %s in another folder: they do not find each "
+                "other's checkpoints, and no web tier serves what both store; give all of them one --shared",
+                self.settings.host, self.settings.shared or self.settings.cache, ", ".join(sorted(hosts)),
+            )  # fmt: skip
+        folder = self.settings.folder
+        if folder is not None and not folder.is_served:
+            logger.warning(
+                "no web tier was started with this --shared folder (%s): large results stay inside events "
+                "until `rankcast web --shared DIR` names the same one",
+                folder.path,
+            )
+
     def _state(self) -> WorkerInfo:
         return WorkerInfo(
+            folder_id=self._folder_id,
             worker_id=self.worker_id,
             host=self.settings.host,
             pid=os.getpid(),

@@ -68,6 +68,8 @@ class WorkerInfo:
     version: str
     tasks: Sequence[str]
     slots: Sequence[SlotInfo]
+    #: Tells the folder that it stores in from those of others; None of a worker that does not say.
+    folder_id: str | None = None
 
 
 class Catalog:

@@ -183,3 +183,15 @@ class Watch:
         self._thread.join(10)
         self._response.close()
         self._connection.close()
+
+
+def told(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """The problem of a refusal, checked for what each of them must have."""
+    problem: dict[str, Any] = response.json()
+    assert (response.status_code, problem["type"]) == (status, f"urn:rankcast:problem:{slug}"), problem
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert "Traceback" not in response.text
+    return problem

@@ -30,15 +30,20 @@ def task(owner: str, name: str) -> flask.Response:
 @routes.get("/workers")
 @needs("read")
 def workers() -> flask.Response:
-    """Live workers with their slots, and how long each task's queue is."""
+    """Live workers with their slots, and how long each task's queue is. `shares_folder`: whether what one
+    stores can be fetched here; null where this tier has no folder."""
     to = services()
-    alive = to.catalog.workers()
+    alive, strangers = to.catalog.workers(), {worker.worker_id for worker in to.strangers()}
     running = Counter(slot.warm for worker in alive for slot in worker.slots if slot.job_id is not None)
     queues = [
         {"task": info.name, "queued": to.store.queued_count(info.name), "running": running[info.name]}
         for info in to.catalog.tasks()
     ]
-    return json_response({"workers": _without_foreign_jobs(alive), "queues": queues})
+    told = [
+        asdict(worker) | {"shares_folder": None if to.folder is None else worker.worker_id not in strangers}
+        for worker in _without_foreign_jobs(alive)
+    ]
+    return json_response({"workers": told, "queues": queues})
 
 
 def _without_foreign_jobs(workers: Sequence[WorkerInfo]) -> Sequence[WorkerInfo]:

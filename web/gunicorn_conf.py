@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import gevent
 
+from rankcast.tasks.disk import refuse_unwritable
 from rankcast.tasks.errors import RankcastError
 from rankcast.web.exposure import is_loopback
 from rankcast.web.keyring import read_keys
@@ -39,8 +41,8 @@ UNSENT_BYTES = 64 * 1024
 
 
 def on_starting(server: Any) -> None:
-    """Before anything listens: keys that cannot be read, or a Redis that would lose jobs, end gunicorn, with
-    one line and code 1."""
+    """Before anything listens: keys that cannot be read, a Redis that would lose jobs, or a folder that
+    takes no files, end gunicorn with one line and code 1."""
     try:
         settings = WebSettings.from_env()
         if settings.keys is not None:
@@ -53,6 +55,11 @@ def on_starting(server: Any) -> None:
     check = subprocess.run([sys.executable, "-P", "-m", "rankcast.tasks.redis_check"], check=False)
     if check.returncode:
         sys.exit(1)
+    if shared := os.environ.get("RANKCAST_SHARED"):
+        try:
+            refuse_unwritable(Path(shared))
+        except ValueError as error:
+            sys.exit(f"rankcast web: {error}")
 
 
 def when_ready(server: Any) -> None:
@@ -77,6 +84,8 @@ def pre_request(worker: Any, request: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["rankcast"]
+    # A thread of the system's own, while others go on: of those that Python has, gevent made greenlets.
+    services.blocking = lambda function, *args: gevent.get_hub().threadpool.apply(function, args)
     for listener in worker.sockets:
         bound_clients(listener, services.settings.send_timeout_s)
     worker.log.error_log.addFilter(tell_stalled_client)

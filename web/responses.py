@@ -46,4 +46,5 @@ def urls(job_id: str) -> dict[str, str]:
         "result": f"{own}/result",
         "cancel": f"{own}/cancel",
         "logs": f"{own}/logs",
+        "artifacts": f"{own}/artifacts",
     }

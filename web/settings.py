@@ -15,6 +15,8 @@ class WebSettings:
     """Bounds of this tier; sizes in bytes, times in seconds."""
 
     shared: Settings = field(default_factory=Settings)
+    #: The folder that all hosts see, with what jobs stored; None: nothing of that can be fetched here.
+    folder: Path | None = None
     #: Largest request body.
     max_body_bytes: int = 8 * 1024 * 1024
     #: Silence after which a stream gets a comment line. HTML 9.2.7 says "every 15 seconds or so";
@@ -40,8 +42,8 @@ class WebSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
-        """Read RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never),
-        RANKCAST_SEND_TIMEOUT_S, RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
+        """Read RANKCAST_SHARED, RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0:
+        never), RANKCAST_SEND_TIMEOUT_S, RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
         RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
 
         ValueError, with the variable's name, for what is no number above 0, or no origin.
@@ -49,6 +51,7 @@ class WebSettings:
         default = cls()
         return cls(
             shared=Settings.from_env(env),
+            folder=Path(env["RANKCAST_SHARED"]).absolute() if env.get("RANKCAST_SHARED") else None,
             max_body_bytes=int(_positive(env, "RANKCAST_MAX_BODY_BYTES", default.max_body_bytes)),
             keepalive_s=_positive(env, "RANKCAST_KEEPALIVE_S", default.keepalive_s),
             stream_max_s=_positive_or_off(env, "RANKCAST_STREAM_MAX_S", default.stream_max_s),

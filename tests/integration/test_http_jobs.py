@@ -9,6 +9,7 @@ import httpx
 import pytest
 import redis as redis_py
 from jobs import FAILURE, SUCCESS, TASK, announce, append, running, starting, submit
+from web_tier import told
 
 from rankcast.tasks import keys
 from rankcast.tasks.catalog import Catalog, SlotInfo, TaskInfo, WorkerInfo
@@ -41,18 +42,6 @@ def catalog(redis: redis_py.Redis, settings: Settings) -> Catalog:
     return Catalog(redis, settings)
 
 
-def told(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """The problem of a refusal, checked for what each of them must have."""
-    problem: dict[str, Any] = response.json()
-    assert (response.status_code, problem["type"]) == (status, f"urn:rankcast:problem:{slug}"), problem
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert problem["status"] == status
-    assert problem["title"]
-    assert problem["detail"]
-    assert "Traceback" not in response.text
-    return problem
-
-
 # What works
 
 
@@ -69,7 +58,7 @@ def test_a_submit_is_queued_and_says_where_everything_is(http: httpx.Client, sto
         "attempt": 0,
         "workers": 0,
     }
-    assert set(body["urls"]) == {"self", "stream", "result", "cancel", "logs"}
+    assert set(body["urls"]) == {"self", "stream", "result", "cancel", "logs", "artifacts"}
     assert store.record(body["job_id"]).options.priority == 1
 
 
