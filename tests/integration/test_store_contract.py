@@ -30,6 +30,7 @@ from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.idempotency import IdempotencyKey
 from rankcast.tasks.job import Claim, JobOptions, Renewal
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.keyuse import KeyUse
 from rankcast.tasks.logs import LogLine
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
@@ -437,6 +438,8 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, se
     append(event_log, ended, 2, "1")
     store.finish(ended, SUCCESS, 2)
     Sweep(redis, settings).run_once()
+    KeyUse(redis).note("k1")
+    assert set(KeyUse(redis).all()) == {"k1"}
     of = [JobKeys(job_id) for job_id in (queued, claim.job_id, ended.job_id)]
     expected = {
         *(key for each in of for key in (each.record, each.events)),
@@ -444,6 +447,6 @@ def test_scripts_and_python_name_the_same_keys(redis, store, event_log, logs, se
         *(keys.ORDER, keys.RUNNING, keys.DEADLINES, keys.ENDED, keys.JOBS, keys.SWEEPS, keys.DEPLOYMENT),
         *(keys.KEPT, keys.KEPT_BYTES, keys.KEPT_TOTAL),
         *(keys.QUEUED(TASK), keys.JOBS_OF(TASK), keys.CLAIM(claim.token), keys.CLAIM(ended.token)),
-        *(keys.IDEMPOTENCY(key.digest), keys.OWNED("k1")),
+        *(keys.IDEMPOTENCY(key.digest), keys.OWNED("k1"), keys.KEYS_USED),
     }
     assert {key.decode() for key in redis.scan_iter()} == expected
