@@ -13,7 +13,7 @@ COPY web web
 RUN pip install --no-cache-dir -c constraints.txt '.[server]' && rm -rf /src/*
 
 # What a job can reach, users' code included, is no more than this user can.
-RUN useradd --create-home rankcast && install -d -o rankcast -g rankcast /shared
+RUN useradd --create-home rankcast && install -d -o rankcast -g rankcast /shared /keys
 USER rankcast
 WORKDIR /home/rankcast
 

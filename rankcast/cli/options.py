@@ -21,7 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 SUCCEEDED, FAILED, USAGE, CANCELLED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 #: What the commands that run something need beside the base install: the extras `web` and `server`.
-WEB_MODULES = ("celery", "flask", "gevent", "gunicorn", "jsonschema", "orjson", "packaging", "redis")
+WEB_MODULES = (
+    *("celery", "flask", "gevent", "gunicorn", "itsdangerous", "jsonschema", "orjson", "packaging", "redis"),
+)
 WORKER_MODULES = ("celery", "orjson", "pydantic", "redis", "safetensors", "torch")
 
 

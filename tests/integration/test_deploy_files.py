@@ -102,8 +102,26 @@ def test_redis_has_a_password_and_the_others_know_it():
 
 
 def test_only_this_host_reaches_the_web_tier():
-    """There are no keys yet."""
+    """Until somebody makes keys, and publishes it."""
     assert SERVICES["web"]["ports"] == ["127.0.0.1:8700:8700"]
+
+
+def test_keys_lie_where_the_web_tier_may_write_them_and_nobody_else_sees_them():
+    """A file of them is named in .env; without one there are none. The probe asks what needs no key."""
+    web = SERVICES["web"]
+    assert web["volumes"] == ["keys:/keys"]
+    assert "keys" in COMPOSE["volumes"]
+    assert (
+        "/keys" in re.search(r"install -d -o \S+ -g \S+ (.+)", (ROOT / "Dockerfile").read_text())[1].split()
+    )
+    told = web["environment"]["RANKCAST_KEYS"]
+    none, named = (
+        WebSettings.from_env({"RANKCAST_KEYS": expanded(told, **env)}).keys
+        for env in ({}, {"RANKCAST_KEYS": "/keys/keys"})
+    )
+    assert (none, named) == (None, Path("/keys/keys"))
+    assert all("keys:/keys" not in SERVICES[name]["volumes"] for name in ("gpu_worker", "cpu_worker"))
+    assert web["healthcheck"]["test"][-1].endswith("/healthz')")
 
 
 def test_two_hosts_never_go_by_one_name():
