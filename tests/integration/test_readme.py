@@ -93,13 +93,23 @@ def test_the_shell_commands_work(up: Up, tmp_path: Path):
     assert "examples/steps" in told
 
 
+def test_the_lines_about_keys_make_list_and_revoke_one(up: Up, tmp_path: Path):
+    """The server between them is started in test_cli_keys.py."""
+    lines = block("sh", "rankcast keys create").splitlines()
+    told = run("bash", "-euc", "\n".join(line for line in lines if " keys " in line), up=up, cwd=tmp_path)
+    assert told.startswith("rk_")
+    assert "alice" in told
+    assert told.endswith("(alice) is revoked\n")
+
+
 def test_every_command_line_has_options_that_exist():
     """Those of `up`, and those of a second host, which need hosts to run."""
     lines = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
     told = [line.split("#")[0].split() for line in lines if line.startswith("rankcast ")]
     assert {words[1] for words in told} >= {"up", "web", "worker", "submit", "watch", "status"}
     for words in told:
-        known = CliRunner().invoke(main, [words[1], "--help"]).output
+        command = words[1:3] if words[1] == "keys" else words[1:2]
+        known = CliRunner().invoke(main, [*command, "--help"]).output
         assert [option for option in words[2:] if option.startswith("--") and option not in known] == []
 
 
