@@ -22,6 +22,9 @@ WORDS = {
     ("rankcast.tasks.declare", "is_file"),
 }
 
+#: What a server is started with: who may use it. No user's script has to do with that.
+SERVING = frozenset({"rankcast.web.keyring", "rankcast.web.exposure", "rankcast.tasks.keyuse"})
+
 
 def imports_of(source: str) -> Iterator[tuple[str, str]]:
     """(module, name) of every import from Rankcast; the name is empty for `import rankcast.x`."""
@@ -56,6 +59,7 @@ def faults_of_cli(source: str) -> list[str]:
         if not f"{module}.".startswith("rankcast.cli.")
         and name not in rankcast.__all__
         and (module, name) not in WORDS
+        and module not in SERVING
     ]
 
 
