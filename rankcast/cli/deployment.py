@@ -32,6 +32,7 @@ from rankcast.cli.show import clean
 from rankcast.cli.web import address
 from rankcast.client import Client
 from rankcast.errors import RankcastError
+from rankcast.tasks.settings import cache_folder
 from rankcast.web.keyring import draw_starter_key, hash_of
 
 #: What running jobs get to end when stopping was asked for; then the worker gives them back to
@@ -116,11 +117,15 @@ class Deployment:
 
     def _prepare_redis(self, stack: ExitStack, env: dict[str, str]) -> Callable[[], str]:
         """What gives the URL of a Redis that runs: the one that was named, or a new one of our own."""
+        if (shared := self._plan.worker.shared) is not None:
+            env["RANKCAST_SHARED"] = shared
         if (url := self._plan.redis_url) is not None:
+            # Jobs stay there when this ends, and so does what they stored.
+            env.setdefault("RANKCAST_SHARED", str(cache_folder(env)))
             return lambda: url
         env.pop("RANKCAST_BROKER_URL", None)
         folder, descriptors = stack.enter_context(data_folder(self._plan.data))
-        # Checkpoints stay as long as the jobs that they are of.
+        # Files stay as long as the jobs that they are of.
         env.setdefault("RANKCAST_SHARED", str(folder))
         return lambda: self._start_redis(folder, descriptors, env)
 

@@ -80,6 +80,17 @@ def redis_option(help: str) -> Callable[[F], F]:
     )
 
 
+def shared_option(command: F) -> F:
+    return click.option(
+        "--shared",
+        type=click.Path(file_okay=False, resolve_path=True),
+        envvar="RANKCAST_SHARED",
+        metavar="DIR",
+        help="A folder that the web tier and all workers see, on every host: large results are fetched from "
+        "there, and any worker goes on where another was lost. [env: RANKCAST_SHARED]",
+    )(command)
+
+
 def url_option(command: F) -> F:
     return click.option(
         "--url", envvar="RANKCAST_URL", metavar="URL", help=f"The server. [env: RANKCAST_URL; {DEFAULT_URL}]"

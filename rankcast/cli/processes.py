@@ -48,6 +48,7 @@ class WebOptions:
 
     workers: int = 1
     redis_url: str | None = None
+    shared: str | None = None
     keys: Path | None = None
     cors: Sequence[str] = ()
     is_open: bool = False
@@ -89,6 +90,7 @@ def web_env(options: WebOptions, env: Mapping[str, str]) -> dict[str, str]:
     """`env` with what `options` say, as the web tier's settings read it."""
     said = {
         "RANKCAST_REDIS_URL": options.redis_url,
+        "RANKCAST_SHARED": options.shared,
         "RANKCAST_KEYS": options.keys,
         "RANKCAST_CORS": " ".join(options.cors) or None,
         "RANKCAST_OPEN": "1" if options.is_open else None,

@@ -28,6 +28,12 @@ def status(*, is_json: bool, url: str | None) -> None:
         return
     console = table_console()
     console.print(_workers(found["workers"]) if found["workers"] else "no worker is alive")
+    for worker in found["workers"]:
+        if worker.get("shares_folder") is False:
+            told = (
+                f"{worker['host']} stores in another folder than the web tier reads: give both one --shared"
+            )
+            console.print(Text(clean(told)))
     if found["queues"]:
         console.print()
         console.print(_queues(found["queues"]))

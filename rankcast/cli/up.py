@@ -32,7 +32,7 @@ from rankcast.cli.worker import slot_options
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep jobs, results and checkpoints here; without it they go when this ends. A file DIR/keys has "
+    help="Keep jobs, results and files here; without it they go when this ends. A file DIR/keys has "
     "the API keys, unless --keys names another.",
 )
 @redis_option("Use this Redis instead of one of its own.")

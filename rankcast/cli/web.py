@@ -14,6 +14,7 @@ from rankcast.cli.options import (
     check_open,
     need_extra,
     redis_option,
+    shared_option,
 )
 from rankcast.cli.processes import WebOptions, web_command, web_env
 
@@ -48,6 +49,7 @@ def address(sock: socket.socket) -> str:
 @address_options
 @access_options
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Web processes.")
+@shared_option
 @redis_option("Redis with the jobs; default redis://127.0.0.1:6379/0.")
 def web(*, host: str, port: int, **options: Any) -> None:
     """Run the web tier: takes jobs over HTTP, streams their events.

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rankcast.cli.options import WORKER_MODULES, need_extra, redis_option, tasks_option
+from rankcast.cli.options import WORKER_MODULES, need_extra, redis_option, shared_option, tasks_option
 from rankcast.cli.processes import WorkerOptions, worker_command, worker_env
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,14 +21,7 @@ def slot_options(command: F) -> F:
             "--slot-gpus", type=click.IntRange(1), help="GPUs of one slot; default: the largest task's."
         ),
         click.option("--gpus", metavar="0-3", help="GPUs to use; default: all visible; none: the CPU."),
-        click.option(
-            "--shared",
-            type=click.Path(file_okay=False, resolve_path=True),
-            envvar="RANKCAST_SHARED",
-            metavar="DIR",
-            help="A folder that all hosts see, for checkpoints: then any of them goes on where another "
-            "was lost. [env: RANKCAST_SHARED]",
-        ),
+        shared_option,
     ):
         command = option(command)
     return command

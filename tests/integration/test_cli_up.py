@@ -79,6 +79,22 @@ def test_what_is_kept_in_data_is_there_the_next_time(tmp_path: Path):
         assert up.stop() == 0
 
 
+def test_up_has_a_place_for_large_results(tmp_path: Path):
+    """Without being told of one; with --data it is kept beside the jobs."""
+    data = tmp_path / "data"
+    for kept in ((), ("--data", data)):
+        with Up("--tasks", TASKS / "stores.py", "--gpus", "none", *kept) as up, Client(up.url) as client:
+            job = client.submit("t/stores")
+            url = job.result(60)["final"]["url"]
+            with urllib.request.urlopen(f"{up.url}{url}") as answer:
+                assert len(answer.read()) > 1_200_000
+            assert up.stop() == 0
+    with Up("--tasks", STEPS, "--data", data) as up:
+        with urllib.request.urlopen(f"{up.url}{url}") as answer:
+            assert len(answer.read()) > 1_200_000
+        assert up.stop() == 0
+
+
 def test_a_job_that_up_was_stopped_under_goes_on_when_it_is_started_again(tmp_path):
     """Its checkpoints are kept beside it, in DIR/checkpoints."""
     data = tmp_path / "data"

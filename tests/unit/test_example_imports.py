@@ -23,7 +23,9 @@ WORDS = {
 }
 
 #: What a server is started with: who may use it. No user's script has to do with that.
-SERVING = frozenset({"rankcast.web.keyring", "rankcast.web.exposure", "rankcast.tasks.keyuse"})
+SERVING = frozenset(
+    {"rankcast.web.keyring", "rankcast.web.exposure", "rankcast.tasks.keyuse", "rankcast.tasks.connect"}
+)
 
 
 def imports_of(source: str) -> Iterator[tuple[str, str]]:
