@@ -22,9 +22,15 @@ WORDS = {
     ("rankcast.tasks.declare", "is_file"),
 }
 
-#: What a server is started with: who may use it. No user's script has to do with that.
+#: What a server is started with: where its files lie, and who may use it. No user's script needs that.
 SERVING = frozenset(
-    {"rankcast.web.keyring", "rankcast.web.exposure", "rankcast.tasks.keyuse", "rankcast.tasks.connect"}
+    {
+        "rankcast.web.keyring",
+        "rankcast.web.exposure",
+        "rankcast.tasks.keyuse",
+        "rankcast.tasks.connect",
+        "rankcast.tasks.settings",
+    }
 )
 
 
