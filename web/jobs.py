@@ -138,10 +138,13 @@ def logs(job_id: str) -> flask.Response:
     except ValueError:
         raise BadRequest(f"after must be the cursor of an earlier answer, not {after[:40]!r}") from None
     limit = whole_number("limit", default=LARGEST_LOGS, largest=LARGEST_LOGS)
-    to.event_log.position(job_id)  # raises UnknownJob; a job without any lines has no logs in Redis
+    # Before the lines, so that whoever is told of the end has all that was printed before it. It also
+    # raises UnknownJob; a job without any lines has no logs in Redis.
+    state = to.event_log.position(job_id).state
     lines = to.logs.read(job_id, after=after, limit=limit)
     body = {
         "job_id": job_id,
+        "state": state,
         "logs": [{"id": line_id} | line._asdict() for line_id, line in lines],
         "cursor": lines[-1][0] if lines else after,
     }

@@ -192,7 +192,8 @@ def test_jobs_are_listed_by_task_and_state(http: httpx.Client, store: JobStore) 
 def test_logs_are_what_the_ranks_printed(http: httpx.Client, store: JobStore, logs: JobLogs) -> None:
     """Oldest first, with rank and host; the cursor asks for what came after."""
     job_id = submit(store)
-    assert http.get(f"/jobs/{job_id}/logs").json()["logs"] == []
+    none = http.get(f"/jobs/{job_id}/logs").json()
+    assert (none["logs"], none["state"]) == ([], "queued")
     logs.append(job_id, [LogLine(n, "gpu1", "stdout", f"line {n}", 1000 + n) for n in range(3)])
     first = http.get(f"/jobs/{job_id}/logs", params={"limit": 2}).json()
     rest = http.get(f"/jobs/{job_id}/logs", params={"after": first["cursor"]}).json()
