@@ -3,7 +3,8 @@
 It imports with the base install alone: no Redis, Celery, pydantic or torch.
 """
 
-from rankcast.client import Client, Event, Job
+from rankcast.async_client import AsyncClient, AsyncEventStream, AsyncJob
+from rankcast.client import Client, EventStream, Job
 from rankcast.distributed_worker import DistributedWorker
 from rankcast.errors import (
     ConnectionLost,
@@ -22,14 +23,19 @@ from rankcast.errors import (
     UnknownJob,
     UnknownTask,
 )
+from rankcast.event import Event
 from rankcast.tasks.declare import task
 from rankcast.transport import LogLine
 
 __all__ = [
+    "AsyncClient",
+    "AsyncEventStream",
+    "AsyncJob",
     "Client",
     "ConnectionLost",
     "DistributedWorker",
     "Event",
+    "EventStream",
     "EventTooLarge",
     "InvalidInput",
     "Job",

@@ -1,11 +1,12 @@
-"""The way to the jobs beside Redis, without HTTP: what `delay` returns a Job of.
+"""The way to the jobs beside Redis, without HTTP: what `delay` and `rankcast.submit` return a Job of.
 
-The same queue, record and log as over HTTP; only the way there is shorter.
+The same queue, record and log as over HTTP; only the way there is shorter. It blocks: its coroutines
+never wait, so they are for the sync `Job` alone.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ from rankcast.sse import Message
 from rankcast.tasks.catalog import Catalog
 from rankcast.tasks.celery_app import make_app
 from rankcast.tasks.connect import at_the_edge, connect
-from rankcast.tasks.event import END, RESET, Event, gap, reset
+from rankcast.tasks.event import RESET, Event, gap, reset
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.keys import JobKeys
@@ -28,7 +29,7 @@ from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.submit import Submitter
 from rankcast.tasks.summary import summary
-from rankcast.transport import LogLine, Messages, Outcome
+from rankcast.transport import LogLine, LogPage, Messages, Outcome
 
 #: Messages can be lost: after so long without one the log itself is looked at.
 SILENCE_S = 2.0
@@ -54,7 +55,7 @@ class BesideRedis:
         """Queue a job. UnknownTask, InvalidInput, QueueFull, StoreUnavailable."""
         return Job(self._submitter.submit(task, input, options).job_id, self)
 
-    def record(self, job_id: str) -> dict[str, Any]:
+    async def record(self, job_id: str) -> dict[str, Any]:
         record = self._store.record(job_id)
         told = summary(record) | {"options": asdict(record.options), "state": str(record.state)}
         return told | {
@@ -63,7 +64,7 @@ class BesideRedis:
             "checkpoint": record.checkpoint,
         }
 
-    def outcome(self, job_id: str) -> Outcome | None:
+    async def outcome(self, job_id: str, timeout_s: float | None) -> Outcome | None:
         record = self._store.record(job_id)
         if not record.state.is_terminal:
             return None
@@ -72,17 +73,23 @@ class BesideRedis:
             str(record.state), None if output is None else orjson.loads(output), record.error or {}
         )
 
-    def cancel(self, job_id: str) -> str:
+    async def cancel(self, job_id: str) -> str:
         return str(self._store.cancel(job_id).state)
 
-    def logs(self, job_id: str) -> list[LogLine]:
-        self._log.position(job_id)  # raises UnknownJob; a job that printed nothing has no logs in Redis
-        return [LogLine(*line) for _, line in self._logs.read(job_id, limit=MAX_LINES)]
+    async def logs(self, job_id: str, after: str | None = None, timeout_s: float | None = None) -> LogPage:
+        # First, so that what was printed before the end is in a page that has ended. Also raises
+        # UnknownJob; a job that printed nothing has no logs in Redis.
+        has_ended = self._log.position(job_id).state.is_terminal
+        lines = self._logs.read(job_id, after or "0-0", limit=MAX_LINES)
+        return LogPage([LogLine(*line) for _, line in lines], lines[-1][0] if lines else after, has_ended)
 
-    @contextmanager
-    def connect(
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @asynccontextmanager
+    async def connect(
         self, job_id: str, cursor: str | None, *, is_from_now: bool = False, timeout_s: float | None = None
-    ) -> Iterator[Messages | None]:
+    ) -> AsyncIterator[Messages | None]:
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         with at_the_edge(), self._redis.pubsub() as live:  # type: ignore[no-untyped-call]
             live.subscribe(JobKeys(job_id).live)
@@ -107,30 +114,32 @@ class LogMessages:
         self._job_id = job_id
         self._log = log
         self._live = live
-        self._start = start
+        self._cursor = start.after
+        self._notice = start.told()
         self._give_up = give_up
 
-    def __iter__(self) -> Iterator[Message]:
-        if (notice := self._start.told()) is not None:
-            yield _message(notice)
-        cursor = self._start.after
+    async def read(self) -> Sequence[Message]:
+        if self._notice is not None:
+            notice, self._notice = self._notice, None
+            return [_message(notice)]
         while self._give_up is None or time.monotonic() < self._give_up:
-            page = self._log.read(self._job_id, cursor)
-            if page and page[0].prev != cursor:
-                # Trimmed meanwhile, or of a history that Redis has lost.
-                start = self._log.locate(self._job_id, str(cursor))
-                if start.notice == RESET:
-                    yield _message(reset(start.after))
-                    cursor = start.after
-                    continue
-                yield _message(gap(cursor, page[0].prev))
-            for event in page:
-                cursor = event.id
-                yield _message(event)
-                if event.kind == END:
-                    return
-            if not page:
-                self._wait()
+            if events := list(self._next()):
+                self._cursor = events[-1].id
+                return [_message(event) for event in events]
+            self._wait()
+        return ()
+
+    def _next(self) -> Iterator[Event]:
+        """The page behind the cursor, and what has to be told before it."""
+        page = self._log.read(self._job_id, self._cursor)
+        if page and page[0].prev != self._cursor:
+            # Trimmed meanwhile, or of a history that Redis has lost.
+            start = self._log.locate(self._job_id, str(self._cursor))
+            if start.notice == RESET:
+                yield reset(start.after)
+                return
+            yield gap(self._cursor, page[0].prev)
+        yield from page
 
     def _wait(self) -> None:
         left_s = SILENCE_S if self._give_up is None else self._give_up - time.monotonic()

@@ -7,7 +7,7 @@ server goes on behind it. So an event is given exactly once, however often the l
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ FIRST_PAUSE_S = 0.1
 #: How long to go on trying while no connection can be made.
 PATIENCE_S = 300.0
 
+LEAST_CALL_S = 1.0
 #: A pause that is longer than this is worth a line.
 WORTH_TELLING_S = 0.5
 
@@ -40,16 +41,21 @@ T = TypeVar("T")
 class Patience:
     """When to try again after a failure, and when to give up."""
 
+    sleep: Callable[[float], Awaitable[None]]
     #: On `clock`; None waits as long as it takes.
     deadline: float | None = None
     patience_s: float = PATIENCE_S
-    sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[float, float], float] = random.uniform
     _asked_s: float = 0.0
     _failures: int = 0
     _is_first: bool = True
     _lost_at: float | None = None
+
+    @classmethod
+    def of(cls, timeout_s: float | None, *, sleep: Callable[[float], Awaitable[None]]) -> "Patience":
+        """For at most `timeout_s` from now."""
+        return cls(sleep=sleep, deadline=None if timeout_s is None else time.monotonic() + timeout_s)
 
     def left_s(self) -> float | None:
         """Seconds to the deadline; TimeoutError when it is over."""
@@ -58,6 +64,11 @@ class Patience:
         if (left_s := self.deadline - self.clock()) <= 0:
             raise TimeoutError
         return left_s
+
+    def call_s(self) -> float | None:
+        """Seconds for one call. A second at least: what is there already is had without any time to
+        wait, too."""
+        return None if self.deadline is None else max(LEAST_CALL_S, self.deadline - self.clock())
 
     def connected(self) -> None:
         self._is_first, self._lost_at = False, None
@@ -71,7 +82,7 @@ class Patience:
         if retry_ms is not None:
             self._asked_s = min(retry_ms / 1000, MAX_PAUSE_S)
 
-    def lost(self, error: Exception) -> None:
+    async def lost(self, error: Exception) -> None:
         """Wait before the next try, or raise `error`.
 
         It is raised where the very first connection is refused (most likely a wrong address), and
@@ -83,21 +94,27 @@ class Patience:
         self._lost_at = self.clock() if self._lost_at is None else self._lost_at
         if self.clock() - self._lost_at > self.patience_s:
             raise error
-        left_s = self.left_s()
-        pause_s = self._next_pause_s()
+        self.left_s()
+        pause_s = self._asked_s + self._next_pause_s(MAX_PAUSE_S)
         if pause_s > WORTH_TELLING_S and isinstance(error, ServerUnreachable | StoreUnavailable):
             log.warning("%s; trying again for up to %g minutes", error, self.patience_s / 60)
-        self.sleep(pause_s if left_s is None else min(pause_s, left_s))
+        await self._pause(pause_s)
 
-    def _next_pause_s(self) -> float:
+    async def _pause(self, pause_s: float) -> None:
+        left_s = self.left_s()
+        await self.sleep(pause_s if left_s is None else min(pause_s, left_s))
+
+    def _next_pause_s(self, longest_s: float) -> float:
         # Doubling, so that a server that is down is left alone; with jitter, so that the clients
         # which all lost the same server do not all come back at once.
-        doubled = min(FIRST_PAUSE_S * 2.0 ** min(self._failures, 16), MAX_PAUSE_S)
+        doubled = min(FIRST_PAUSE_S * 2.0 ** min(self._failures, 16), longest_s)
         self._failures += 1
-        return self._asked_s + self.jitter(0.5, 1.0) * doubled
+        return self.jitter(0.5, 1.0) * doubled
 
 
-def follow(connect: Connect, *, cursor: str | None = None, patience: Patience) -> Iterator[Message]:
+async def follow(
+    connect: Connect, *, cursor: str | None = None, patience: Patience
+) -> AsyncGenerator[Message, None]:
     """The messages behind `cursor`, each once and in order, up to and with the `end` event.
 
     TimeoutError at `patience`'s deadline. What no later try can heal is raised as it comes.
@@ -105,31 +122,33 @@ def follow(connect: Connect, *, cursor: str | None = None, patience: Patience) -
     while True:
         lost: Exception = ConnectionLost("the server closed the stream before the job's end event")
         try:
-            with connect(cursor, patience.left_s()) as messages:
+            async with connect(cursor, patience.left_s()) as messages:
                 patience.connected()
                 if messages is None:
                     return
                 try:
-                    for message in messages:
+                    while batch := await messages.read():
                         patience.heard()
-                        cursor = message.id or cursor
-                        yield message
-                        if message.kind == END:
-                            return
+                        for message in batch:
+                            cursor = message.id or cursor
+                            yield message
+                            if message.kind == END:
+                                return
                 finally:
                     patience.asked(messages.retry_ms)
         except PASSING as error:
             lost = error
-        patience.lost(lost)
+        await patience.lost(lost)
 
 
-def persist(call: Callable[[], T], patience: Patience) -> T:
-    """What `call` returns, called again as long as its failures may pass."""
+async def persist(call: Callable[[float | None], Awaitable[T]], patience: Patience) -> T:
+    """What `call` returns, called again as long as its failures may pass; it is told for how many
+    seconds at most. TimeoutError at `patience`'s deadline."""
     while True:
         try:
-            answer = call()
+            answer = await call(patience.call_s())
         except PASSING as error:
-            patience.lost(error)
+            await patience.lost(error)
         else:
             patience.connected()
             return answer

@@ -1,28 +1,17 @@
-"""The way to the jobs through the web tier, over HTTP."""
+"""The way to the jobs through the web tier, over HTTP: which requests are sent, and what answers mean."""
 
-import socket
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from rankcast.errors import (
-    ConnectionLost,
-    Fault,
-    InvalidInput,
-    QueueFull,
-    RankcastError,
-    RequestRefused,
-    ServerUnreachable,
-    StoreUnavailable,
-    UnknownJob,
-    UnknownTask,
-)
+from rankcast.errors import ConnectionLost, RankcastError, ServerUnreachable
+from rankcast.http_io import Answer, Io, Reply, whole
+from rankcast.refusals import outcome_of, refuse
 from rankcast.sse import Message, Parser
-from rankcast.transport import LogLine, Messages, Outcome
+from rankcast.transport import LogLine, LogPage, Messages, Outcome
 
 CONNECT_S = 10.0
 ANSWER_S = 30.0
@@ -39,121 +28,120 @@ STREAM_HEADERS = {
 
 
 class HttpTransport:
-    """Talks to one server at `url`; may be shared by threads. `close()` ends its connections."""
+    """Talks to one server at `url`. `timeout_s` is the time for an answer."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, io_class: type[Io], url: str, *, timeout_s: float = ANSWER_S) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
+        self._timeout_s = timeout_s
+        self._io = io_class(
             base_url=self.url,
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             # Streams hold a connection each, for as long as they last: no cap of its own.
             limits=httpx.Limits(max_connections=None),
         )
 
-    def close(self) -> None:
-        self._http.close()
+    async def sleep(self, seconds: float) -> None:
+        await self._io.sleep(seconds)
 
-    def submit(
+    async def close(self) -> None:
+        await self._io.close()
+
+    async def submit(
         self, task: str, input: Any, options: Mapping[str, Any], idempotency_key: str | None = None
     ) -> str:
-        """Queue a job; its id. ValueError for a key that no header can carry."""
+        """Queue a job; its id. ValueError for an idempotency key that no header can carry."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
             raise ValueError(f"not an idempotency key: {idempotency_key[:40]!r}")
         body = {"task": task, "input": input, **({"options": dict(options)} if options else {})}
-        answer = self.json("POST", "/jobs", body=body, headers=headers, task=task)
+        answer = await self.json("POST", "/jobs", body=body, headers=headers, task=task)
         return str(answer["job_id"])
 
-    def record(self, job_id: str) -> dict[str, Any]:
-        return dict(self.json("GET", f"/jobs/{quote(job_id, safe='')}", job_id=job_id))
+    async def record(self, job_id: str) -> dict[str, Any]:
+        return dict(await self.json("GET", _path(job_id), job_id=job_id))
 
-    def outcome(self, job_id: str) -> Outcome | None:
-        response = self._send("GET", f"/jobs/{quote(job_id, safe='')}/result")
-        if response.status_code == 202:
-            return None
-        if response.is_success:
-            return Outcome("succeeded", response.json(), {})
-        problem = _problem(response)
-        match _kind(problem):
-            case "job-failed":
-                return Outcome("failed", None, problem["error"])
-            case "job-cancelled":
-                return Outcome("cancelled", None, problem["error"])
-        _refuse(response, job_id=job_id)
+    async def outcome(self, job_id: str, timeout_s: float | None) -> Outcome | None:
+        reply = await self._reply("GET", _path(job_id, "result"), timeout_s=timeout_s)
+        return outcome_of(reply, job_id)
 
-    def cancel(self, job_id: str) -> str:
-        answer = self.json("POST", f"/jobs/{quote(job_id, safe='')}/cancel", job_id=job_id)
+    async def cancel(self, job_id: str) -> str:
+        answer = await self.json("POST", _path(job_id, "cancel"), job_id=job_id)
         return str(answer["state"])
 
-    def logs(self, job_id: str) -> list[LogLine]:
-        answer = self.json("GET", f"/jobs/{quote(job_id, safe='')}/logs", job_id=job_id)
-        return [LogLine(**{name: line[name] for name in LogLine._fields}) for line in answer["logs"]]
-
-    @contextmanager
-    def connect(
-        self, job_id: str, cursor: str | None, *, is_from_now: bool = False, timeout_s: float | None = None
-    ) -> Iterator[Messages | None]:
-        headers = {} if cursor is None else {"Last-Event-ID": cursor}
-        params = {"from": "now"} if is_from_now and cursor is None else {}
-        with self._stream(job_id, headers, params) as response:
-            with _cut_after(response, timeout_s):
-                yield None if response.status_code == 204 else ResponseMessages(response)
-
-    def json(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        job_id: str = "",
-        task: str = "",
-    ) -> Any:
-        """The JSON of a 2xx answer; everything else is raised as the error that it is."""
-        response = self._send(method, path, params=params, body=body, headers=headers)
-        if not response.is_success:
-            _refuse(response, job_id=job_id, task=task)
-        return response.json()
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        try:
-            return self._http.request(method, path, params=params, json=body, headers=headers)
-        except httpx.TransportError as error:
-            raise self._broken(error) from error
-
-    @contextmanager
-    def _stream(
-        self, job_id: str, headers: Mapping[str, str], params: Mapping[str, str]
-    ) -> Iterator[httpx.Response]:
-        request = self._http.build_request(
-            "GET",
-            f"/jobs/{quote(job_id, safe='')}/stream",
-            headers={**STREAM_HEADERS, **headers},
-            params=params,
-            timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
+    async def logs(self, job_id: str, after: str | None = None, timeout_s: float | None = None) -> LogPage:
+        params = {} if after is None else {"after": after}
+        answer = await self.json(
+            "GET", _path(job_id, "logs"), params=params, job_id=job_id, timeout_s=timeout_s
         )
+        lines = [LogLine(**{name: line[name] for name in LogLine._fields}) for line in answer["logs"]]
+        return LogPage(lines, answer["cursor"], answer["state"] in ("succeeded", "failed", "cancelled"))
+
+    @asynccontextmanager
+    async def connect(
+        self, job_id: str, cursor: str | None, *, is_from_now: bool = False, timeout_s: float | None = None
+    ) -> AsyncIterator[Messages | None]:
+        request = self._request(
+            "GET",
+            _path(job_id, "stream"),
+            headers=STREAM_HEADERS | ({} if cursor is None else {"Last-Event-ID": cursor}),
+            params={"from": "now"} if is_from_now and cursor is None else {},
+            read_s=SILENCE_S,
+            timeout_s=timeout_s,
+        )
+        async with self._sent(request, timeout_s) as answer:
+            if answer.status_code == 204:
+                yield None
+                return
+            if answer.status_code != 200:
+                refuse(await whole(answer), job_id=job_id)
+            yield AnswerMessages(answer)
+
+    async def json(self, method: str, path: str, *, job_id: str = "", task: str = "", **request: Any) -> Any:
+        """The JSON of a 2xx answer; everything else is raised as the error that it is."""
+        reply = await self._reply(method, path, **request)
+        if not reply.is_success:
+            refuse(reply, job_id=job_id, task=task)
+        return reply.json()
+
+    async def _reply(
+        self, method: str, path: str, *, timeout_s: float | None = None, **request: Any
+    ) -> Reply:
+        sent = self._request(method, path, read_s=self._timeout_s, timeout_s=timeout_s, **request)
+        async with self._sent(sent, timeout_s) as answer:
+            return await whole(answer)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        read_s: float,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        chunks: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Request:
+        left_s = float("inf") if timeout_s is None else timeout_s
+        return self._io.http.build_request(
+            method,
+            path,
+            params=params,
+            json=body,
+            content=None if chunks is None else self._io.body(chunks),
+            headers=headers,
+            timeout=httpx.Timeout(min(read_s, left_s), connect=min(CONNECT_S, left_s)),
+        )
+
+    @asynccontextmanager
+    async def _sent(self, request: httpx.Request, timeout_s: float | None) -> AsyncIterator[Answer]:
         try:
-            response = self._http.send(request, stream=True)
+            answer = await self._io.send(request, timeout_s)
+            try:
+                yield answer
+            finally:
+                await answer.close()
         except httpx.TransportError as error:
             raise self._broken(error) from error
-        try:
-            if not response.is_success:
-                response.read()
-                _refuse(response, job_id=job_id)
-            yield response
-        except httpx.TransportError as error:
-            raise self._broken(error) from error
-        finally:
-            response.close()
 
     def _broken(self, error: httpx.TransportError) -> RankcastError:
         reason = str(error) or type(error).__name__
@@ -162,76 +150,23 @@ class HttpTransport:
         return ConnectionLost(f"the connection to {self.url} broke: {reason}")
 
 
-class ResponseMessages:
+class AnswerMessages:
     """The messages of one streamed answer."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
         self._parser = Parser()
 
     @property
     def retry_ms(self) -> int | None:
         return self._parser.retry_ms
 
-    def __iter__(self) -> Iterator[Message]:
-        for chunk in self._response.iter_bytes():
-            yield from self._parser.feed(chunk)
+    async def read(self) -> Sequence[Message]:
+        while chunk := await self._answer.chunk():
+            if messages := list(self._parser.feed(chunk)):
+                return messages
+        return ()
 
 
-@contextmanager
-def _cut_after(response: httpx.Response, timeout_s: float | None) -> Iterator[None]:
-    """End a stream after `timeout_s`, to the second.
-
-    A read timeout would not: each keepalive starts it anew. Shutting the socket down is the one
-    thing that another thread may do to a blocked read.
-    """
-    if timeout_s is None:
-        yield
-        return
-    sock = response.extensions["network_stream"].get_extra_info("socket")
-    timer = threading.Timer(timeout_s, _shut_down, [sock])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _shut_down(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # It was closed in the same moment.
-
-
-def _problem(response: httpx.Response) -> dict[str, Any]:
-    try:
-        body = response.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _kind(problem: Mapping[str, Any]) -> str:
-    """The last part of a problem's `type`, which is what programs tell problems apart by."""
-    return str(problem.get("type", "")).rpartition(":")[2]
-
-
-def _refuse(response: httpx.Response, *, job_id: str = "", task: str = "") -> NoReturn:
-    """Raise what a non-2xx answer stands for, by its problem's type; RFC 9457, section 3.1.1."""
-    problem = _problem(response)
-    detail = str(problem.get("detail") or f"the server answered {response.status_code}")
-    match _kind(problem):
-        case "unknown-task":
-            raise UnknownTask(task, problem.get("known", ()))
-        case "unknown-job":
-            raise UnknownJob(job_id)
-        case "invalid-input":
-            raise InvalidInput([Fault(fault["path"], fault["message"]) for fault in problem["errors"]])
-        case "queue-full":
-            raise QueueFull(detail)
-    # A proxy answers so too, while the server behind it restarts.
-    if response.status_code in (502, 503, 504):
-        raise StoreUnavailable(detail)
-    raise RequestRefused(response.status_code, problem)
+def _path(job_id: str, *rest: str) -> str:
+    return "/".join(["/jobs", quote(job_id, safe=""), *rest])

@@ -1,11 +1,12 @@
 """What a `Job` needs to reach its job, however far away that is.
 
 `over_http.py` reaches it through the web tier, `beside_redis.py` without HTTP. Both raise
-`ConnectionLost` for what a later try may heal, and another RankcastError for what it will not.
+`ConnectionLost` for what a later try may heal, and another RankcastError for what it will not. All
+methods are coroutines; those of a transport that blocks never wait (blocking.py).
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 from rankcast.sse import Message
@@ -29,42 +30,50 @@ class LogLine(NamedTuple):
     ts_ms: int
 
 
-class Messages(Protocol):
-    """The messages of one connection, as they come.
+class LogPage(NamedTuple):
+    """Printed lines, the cursor of the newest, and whether the job had ended before they were read: then
+    the next page is the last if it is empty."""
 
-    They end where the connection was closed in order, be the job ended or not; ConnectionLost where
-    it was not.
-    """
+    lines: Sequence[LogLine]
+    cursor: str | None
+    has_ended: bool
+
+
+class Messages(Protocol):
+    """The messages of one connection, as they come."""
 
     @property
     def retry_ms(self) -> int | None:
         """How long the server asked to wait before the next connection."""
         ...
 
-    def __iter__(self) -> Iterator[Message]: ...
+    async def read(self) -> Sequence[Message]:
+        """The next ones; none where the connection was closed in order, be the job ended or not.
+        ConnectionLost where it was not."""
+        ...
 
 
-#: To be used in a `with`; None where the log is complete and nothing follows.
-Connection = AbstractContextManager[Messages | None]
+#: To be used in an `async with`; None where the log is complete and nothing follows.
+Connection = AbstractAsyncContextManager[Messages | None]
 
 
 class Transport(Protocol):
-    """One way to the jobs. Every method raises UnknownJob where the job is not known."""
+    """One way to the jobs. Every method that takes a `job_id` raises UnknownJob where that is not known."""
 
-    def record(self, job_id: str) -> dict[str, Any]:
+    async def record(self, job_id: str) -> dict[str, Any]:
         """The job as `GET /jobs/<id>` tells it."""
         ...
 
-    def outcome(self, job_id: str) -> Outcome | None:
+    async def outcome(self, job_id: str, timeout_s: float | None) -> Outcome | None:
         """How the job ended; None while it has not."""
         ...
 
-    def cancel(self, job_id: str) -> str:
+    async def cancel(self, job_id: str) -> str:
         """Ask for the job to be cancelled; the state it is in now."""
         ...
 
-    def logs(self, job_id: str) -> list[LogLine]:
-        """What the ranks printed so far, oldest first."""
+    async def logs(self, job_id: str, after: str | None = None, timeout_s: float | None = None) -> LogPage:
+        """What the ranks printed behind the cursor `after`, oldest first."""
         ...
 
     def connect(
@@ -73,4 +82,8 @@ class Transport(Protocol):
         """One connection to the event log behind `cursor`, for at most `timeout_s`.
 
         Without a cursor it begins at the log's start, or, `is_from_now`, with what happens next."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let so much time pass."""
         ...

@@ -1,10 +1,11 @@
 """Following a job over connections that break; the connections here are scripts of what happens."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
+from rankcast.blocking import iterate, run
 from rankcast.errors import ConnectionLost, ServerUnreachable, StoreUnavailable, UnknownJob
 from rankcast.follow import Patience, follow, persist
 from rankcast.sse import Message
@@ -20,17 +21,17 @@ class Script:
     """The messages of one connection; a number is a `retry:` line, an exception the break."""
 
     def __init__(self, what: list[Message | int | Exception]) -> None:
-        self._what = what
+        self._what = iter(what)
         self.retry_ms: int | None = None
 
-    def __iter__(self) -> Iterator[Message]:
+    async def read(self) -> Sequence[Message]:
         for item in self._what:
             if isinstance(item, Exception):
                 raise item
-            if isinstance(item, int):
-                self.retry_ms = item
-            else:
-                yield item
+            if not isinstance(item, int):
+                return [item]
+            self.retry_ms = item
+        return ()
 
 
 class Line:
@@ -45,15 +46,15 @@ class Line:
     def patience(self, **limits: float) -> Patience:
         return Patience(sleep=self.sleep, clock=lambda: self.now, jitter=lambda _, most: most, **limits)
 
-    def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
 
     def follow(self, cursor: str | None = None, **limits: float) -> list[Message]:
-        return list(follow(self.connect, cursor=cursor, patience=self.patience(**limits)))
+        return list(iterate(follow(self.connect, cursor=cursor, patience=self.patience(**limits))))
 
-    @contextmanager
-    def connect(self, cursor: str | None, timeout_s: float | None) -> Iterator[Script | None]:
+    @asynccontextmanager
+    async def connect(self, cursor: str | None, timeout_s: float | None) -> AsyncIterator[Script | None]:
         self.cursors.append(cursor)
         what = self.connections.pop(0) if len(self.connections) > 1 else self.connections[0]
         if isinstance(what, Exception):
@@ -151,10 +152,36 @@ def test_a_plain_call_is_made_again_while_its_failures_may_pass():
     """The outcome is asked for right after the end event, when the server may just be restarting."""
     answers: list[Exception | int] = [StoreUnavailable("away"), LOST, 7]
 
-    def call() -> int:
+    async def call(timeout_s: float | None) -> int:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    assert persist(call, Line([]).patience()) == 7
+    assert run(persist(call, Line([]).patience())) == 7
+
+
+def test_a_call_is_made_once_though_there_is_no_time_to_wait():
+    """`result(timeout_s=0)` of a job that has ended is its output."""
+    asked: list[float | None] = []
+
+    async def call(timeout_s: float | None) -> int:
+        asked.append(timeout_s)
+        return 7
+
+    assert run(persist(call, Line([]).patience(deadline=0.0))) == 7
+    assert asked == [1.0]
+
+
+def test_a_coroutine_that_waits_cannot_run_over_blocking_io():
+    """It would never go on; better to be told."""
+
+    class Wait:
+        def __await__(self):
+            yield
+
+    async def waits() -> None:
+        await Wait()
+
+    with pytest.raises(RuntimeError, match="must not wait"):
+        run(waits())
