@@ -11,10 +11,10 @@ from typing import Any
 
 from rankcast.errors import JobCancelled, JobFailed
 from rankcast.event import Event
-from rankcast.follow import Patience, follow, persist
+from rankcast.follow import Patience, follow, follow_pages, persist
 from rankcast.http_io import AsyncIo, Io
 from rankcast.over_http import ANSWER_S, HttpTransport
-from rankcast.transport import Connection, LogLine, Outcome, Transport
+from rankcast.transport import Connection, LogLine, LogPage, Outcome, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 
@@ -107,6 +107,19 @@ class AsyncJob:
     async def logs(self) -> list[LogLine]:
         """As `Job.logs`."""
         return list((await self._transport.logs(self.id)).lines)
+
+    async def follow_logs(self, *, timeout_s: float | None = None) -> AsyncGenerator[LogLine, None]:
+        """As `Job.follow_logs`: `async for line in job.follow_logs()`."""
+        try:
+            async with aclosing(follow_pages(self._page, self._patience(timeout_s))) as pages:
+                async for page in pages:
+                    for line in page.lines:
+                        yield line
+        except TimeoutError:
+            raise self._not_ended(timeout_s) from None
+
+    async def _page(self, after: str | None, timeout_s: float | None) -> LogPage:
+        return await self._transport.logs(self.id, after, timeout_s)
 
     def _patience(self, timeout_s: float | None) -> Patience:
         return Patience.of(timeout_s, sleep=self._transport.sleep)

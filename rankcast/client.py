@@ -79,6 +79,13 @@ class Job:
         """What the job's ranks printed so far, oldest first."""
         return run(self._rules.logs())
 
+    def follow_logs(self, *, timeout_s: float | None = None) -> Iterator[LogLine]:
+        """What the job's ranks print, from the first line kept until the job has ended.
+
+        TimeoutError if it has not ended in `timeout_s`.
+        """
+        return iterate(self._rules.follow_logs(timeout_s=timeout_s))
+
 
 class _BlockingRules(AsyncClient):
     """The same rules, where every `await` has its answer when it is reached."""

@@ -9,16 +9,19 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from rankcast.errors import ConnectionLost, ServerUnreachable, StoreUnavailable
 from rankcast.sse import Message
 from rankcast.tasks.event import END
-from rankcast.transport import Connection
+from rankcast.transport import Connection, LogPage
 
 #: Longest pause between two tries, and the first one after a connection that brought something.
 MAX_PAUSE_S = 10.0
 FIRST_PAUSE_S = 0.1
+#: Longest pause between two looks at what says by itself nothing.
+MAX_QUIET_S = 2.0
 #: How long to go on trying while no connection can be made.
 PATIENCE_S = 300.0
 
@@ -34,6 +37,8 @@ PASSING = (ConnectionLost, ServerUnreachable, StoreUnavailable)
 #: Opens one connection behind a cursor (None: where the caller wants to begin), for at most so many
 #: seconds.
 Connect = Callable[[str | None, float | None], Connection]
+#: Reads the page of printed lines behind a cursor (None: the first), in at most so many seconds.
+ReadPage = Callable[[str | None, float | None], Awaitable[LogPage]]
 T = TypeVar("T")
 
 
@@ -81,6 +86,10 @@ class Patience:
         """The server wants no client back before this time."""
         if retry_ms is not None:
             self._asked_s = min(retry_ms / 1000, MAX_PAUSE_S)
+
+    async def quiet(self) -> None:
+        """Nothing new was there: wait before the next look. TimeoutError where the deadline is over."""
+        await self._pause(self._next_pause_s(MAX_QUIET_S))
 
     async def lost(self, error: Exception) -> None:
         """Wait before the next try, or raise `error`.
@@ -152,3 +161,22 @@ async def persist(call: Callable[[float | None], Awaitable[T]], patience: Patien
         else:
             patience.connected()
             return answer
+
+
+async def follow_pages(read: ReadPage, patience: Patience) -> AsyncGenerator[LogPage, None]:
+    """What is printed, page by page, until the job has ended and all of it was read.
+
+    Nobody says when there is more to read, so it is looked for: soon again where lines just came, and
+    seldom where the ranks are silent.
+    """
+    cursor: str | None = None
+    while True:
+        page = await persist(partial(read, cursor), patience)
+        yield page
+        cursor = page.cursor
+        if page.lines:
+            patience.heard()
+        elif page.has_ended:
+            return
+        if not page.has_ended:
+            await patience.quiet()

@@ -263,6 +263,34 @@ def test_what_ranks_printed_is_there_line_by_line(job_of, store, logs):
     store.finish(claim, SUCCESS, 0)
 
 
+def test_what_ranks_print_is_followed_until_the_job_has_ended(job_of, store, logs):
+    """From the first line on; the last one is had, too, and then nobody waits any more."""
+    claim = running(store)
+    texts = [f"line {n}" for n in range(6)]
+
+    def print_line(text: str) -> None:
+        logs.append(claim.job_id, [LogLine(0, "gpu-1", "stdout", text, 5)])
+
+    print_line(texts[0])
+    followed = []
+    for line in job_of(claim.job_id).follow_logs(timeout_s=60):
+        followed.append(line.text)
+        if len(followed) < len(texts):
+            print_line(texts[len(followed)])
+        else:
+            store.finish(claim, SUCCESS, 0)
+    assert followed == texts
+    assert [line.text for line in job_of(claim.job_id).follow_logs()] == texts
+
+
+def test_following_what_ranks_print_gives_up_at_its_time(job_of, store):
+    """The job goes on, and says nothing."""
+    job_id = submit(store)
+    with pytest.raises(TimeoutError, match=r"has not ended within 0\.2 s"):
+        list(job_of(job_id).follow_logs(timeout_s=0.2))
+    store.cancel(job_id)
+
+
 def test_a_submitted_job_is_queued_with_its_input_and_options(client, store):
     """Input as a mapping or as keywords, not both."""
     first = client.submit(TASK, prompt="A sunset")

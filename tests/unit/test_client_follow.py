@@ -7,8 +7,9 @@ import pytest
 
 from rankcast.blocking import iterate, run
 from rankcast.errors import ConnectionLost, ServerUnreachable, StoreUnavailable, UnknownJob
-from rankcast.follow import Patience, follow, persist
+from rankcast.follow import MAX_QUIET_S, Patience, follow, follow_pages, persist
 from rankcast.sse import Message
+from rankcast.transport import LogLine, LogPage
 
 END = Message("1-9", "end", b"{}")
 
@@ -171,6 +172,51 @@ def test_a_call_is_made_once_though_there_is_no_time_to_wait():
 
     assert run(persist(call, Line([]).patience(deadline=0.0))) == 7
     assert asked == [1.0]
+
+
+class Pages:
+    """Pages of printed lines, one an ask; remembers the cursors that it was asked for."""
+
+    def __init__(self, *pages: LogPage | Exception) -> None:
+        self.pages = list(pages)
+        self.cursors: list[str | None] = []
+
+    async def read(self, cursor: str | None, timeout_s: float | None) -> LogPage:
+        self.cursors.append(cursor)
+        page = self.pages.pop(0)
+        if isinstance(page, Exception):
+            raise page
+        return page
+
+    def follow(self, line: Line) -> list[str]:
+        pages = iterate(follow_pages(self.read, line.patience()))
+        return [each.text for page in pages for each in page.lines]
+
+
+def page(cursor: str, *texts: str, has_ended: bool = False) -> LogPage:
+    return LogPage([LogLine(0, "gpu-1", "stdout", text, 1) for text in texts], cursor, has_ended)
+
+
+def test_printed_lines_are_read_on_behind_the_last_one_until_the_job_has_ended():
+    """The page that first tells of the end may be full: what is behind it is read, too."""
+    pages = Pages(page("1", "a", "b"), page("2", "c", has_ended=True), page("2", has_ended=True))
+    assert pages.follow(Line()) == ["a", "b", "c"]
+    assert pages.cursors == [None, "1", "2"]
+
+
+def test_a_silent_job_is_looked_at_seldom_and_a_talking_one_soon_again():
+    """Pauses double up to their bound, and begin anew with each line."""
+    line = Line()
+    silent = [page("0-0")] * 6
+    Pages(*silent, page("1", "a"), page("1"), page("1", has_ended=True)).follow(line)
+    assert line.pauses == [0.1, 0.2, 0.4, 0.8, 1.6, MAX_QUIET_S, 0.1, 0.2]
+
+
+def test_a_break_while_lines_are_followed_repeats_none_and_loses_none():
+    """The same cursor is asked for again."""
+    pages = Pages(page("1", "a"), LOST, StoreUnavailable("away"), page("2", "b"), page("2", has_ended=True))
+    assert pages.follow(Line()) == ["a", "b"]
+    assert pages.cursors == [None, "1", "1", "1", "2"]
 
 
 def test_a_coroutine_that_waits_cannot_run_over_blocking_io():
