@@ -134,9 +134,12 @@ class AsyncClient:
     #: client.py runs the same rules over an I/O that blocks.
     _io_class: type[Io] = AsyncIo
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = ANSWER_S) -> None:
+    def __init__(
+        self, url: str | None = None, *, key: str | None = None, timeout_s: float = ANSWER_S
+    ) -> None:
         self.url = (url or os.environ.get("RANKCAST_URL") or DEFAULT_URL).rstrip("/")
-        self._transport = HttpTransport(self._io_class, self.url, timeout_s=timeout_s)
+        key = os.environ.get("RANKCAST_KEY") if key is None else key
+        self._transport = HttpTransport(self._io_class, self.url, key=key, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"

@@ -96,12 +96,15 @@ class _BlockingRules(AsyncClient):
 class Client:
     """A Rankcast server at `url` (default: RANKCAST_URL, else http://127.0.0.1:8700).
 
-    `timeout_s` is the time for each single answer. Threads may share one. Use it as a context manager,
-    or `close()` it, to end its connections.
+    `key` (default: RANKCAST_KEY) says who asks, where the server wants to know. `timeout_s` is the time
+    for each single answer. Threads may share one. Use it as a context manager, or `close()` it, to end
+    its connections.
     """
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = ANSWER_S) -> None:
-        self._rules = _BlockingRules(url, timeout_s=timeout_s)
+    def __init__(
+        self, url: str | None = None, *, key: str | None = None, timeout_s: float = ANSWER_S
+    ) -> None:
+        self._rules = _BlockingRules(url, key=key, timeout_s=timeout_s)
         self.url = self._rules.url
 
     def __repr__(self) -> str:
@@ -134,7 +137,7 @@ class Client:
 
         The input is one mapping or keywords, not both. `options` may have priority (0 first … 9
         last), start_timeout_s, timeout_s, total_timeout_s and ttl_s. Raises UnknownTask, InvalidInput (with
-        `faults`), QueueFull, StoreUnavailable, ServerUnreachable.
+        `faults`), NotAllowed, QueueFull, StoreUnavailable, ServerUnreachable.
         """
         submitted = self._rules.submit(
             task, input, options=options, idempotency_key=idempotency_key, **fields

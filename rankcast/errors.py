@@ -4,6 +4,7 @@ RankcastError
 ├── ServerUnreachable            nothing answers at that address (a ConnectionError too)
 ├── ConnectionLost               it answered, then the connection broke (a ConnectionError too)
 ├── RequestRefused               any other answer that is not 2xx; `status`, `problem`
+│   └── NotAllowed               401 or 403: no key, one that is not known, or one that may not do this
 ├── NotATask                     `delay` on a class without `@task` (a TypeError too)
 └── JobError
     ├── JobFailed                the job ended `failed`; `error` says why
@@ -35,6 +36,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "NotATask",
+    "NotAllowed",
     "NotEncodable",
     "QueueFull",
     "RankcastError",
@@ -75,6 +77,16 @@ class RequestRefused(RankcastError):
         super().__init__(f"the server answered {status}: {told}")
         self.status = status
         self.problem = dict(problem)
+
+
+class NotAllowed(RequestRefused):
+    """Raised when the server asks for a key and got none, or one that it does not know (`status` 401),
+    or one that may not do this (403)."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(status, problem)
+        cure = "set RANKCAST_KEY to a key of this server" if status == 401 else "another RANKCAST_KEY may"
+        self.args = (f"{self} ({cure})",)
 
 
 class NotATask(RankcastError, TypeError):

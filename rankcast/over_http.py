@@ -1,9 +1,11 @@
 """The way to the jobs through the web tier, over HTTP: which requests are sent, and what answers mean."""
 
+import ipaddress
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -26,15 +28,21 @@ STREAM_HEADERS = {
     "Connection": "close",
 }
 
+log = logging.getLogger(__name__)
+
 
 class HttpTransport:
-    """Talks to one server at `url`. `timeout_s` is the time for an answer."""
+    """Talks to one server at `url`, as the holder of `key`. `timeout_s` is the time for an answer.
 
-    def __init__(self, io_class: type[Io], url: str, *, timeout_s: float = ANSWER_S) -> None:
+    ValueError for a key that no header can carry.
+    """
+
+    def __init__(self, io_class: type[Io], url: str, *, key: str | None, timeout_s: float = ANSWER_S) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._io = io_class(
             base_url=self.url,
+            headers=_authorization(key, self.url),
             # Streams hold a connection each, for as long as they last: no cap of its own.
             limits=httpx.Limits(max_connections=None),
         )
@@ -170,3 +178,23 @@ class AnswerMessages:
 
 def _path(job_id: str, *rest: str) -> str:
     return "/".join(["/jobs", quote(job_id, safe=""), *rest])
+
+
+def _authorization(key: str | None, url: str) -> dict[str, str]:
+    """The header that says who asks. Errors and logs never show it."""
+    if not key:
+        return {}
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("the key (RANKCAST_KEY) must be printable ASCII characters without spaces")
+    address = urlsplit(url)
+    if address.scheme == "http" and not _is_loopback(address.hostname or ""):
+        log.warning("the key goes to %s without encryption: whoever is on the way can read it", url)
+    return {"Authorization": f"Key {key}"}
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from rankcast.errors import (
     Fault,
     InvalidInput,
+    NotAllowed,
     QueueFull,
     RequestRefused,
     StoreUnavailable,
@@ -44,6 +45,8 @@ def refuse(reply: Reply, *, job_id: str = "", task: str = "") -> NoReturn:
             raise InvalidInput([Fault(fault["path"], fault["message"]) for fault in problem["errors"]])
         case "queue-full":
             raise QueueFull(detail)
+    if reply.status in (401, 403):
+        raise NotAllowed(reply.status, problem)
     # A proxy answers so too, while the server behind it restarts.
     if reply.status in (502, 503, 504):
         raise StoreUnavailable(detail)
