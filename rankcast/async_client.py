@@ -7,10 +7,12 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from rankcast.errors import JobCancelled, JobFailed
 from rankcast.event import Event
+from rankcast.files import Reference, download
 from rankcast.follow import Patience, follow, follow_pages, persist
 from rankcast.http_io import AsyncIo, Io
 from rankcast.over_http import ANSWER_S, HttpTransport
@@ -121,6 +123,12 @@ class AsyncJob:
     async def _page(self, after: str | None, timeout_s: float | None) -> LogPage:
         return await self._transport.logs(self.id, after, timeout_s)
 
+    async def download(
+        self, reference: Reference, path: str | os.PathLike[str], *, timeout_s: float | None = None
+    ) -> Path:
+        """As `Job.download`."""
+        return await download(self._transport, reference, path, timeout_s)
+
     def _patience(self, timeout_s: float | None) -> Patience:
         return Patience.of(timeout_s, sleep=self._transport.sleep)
 
@@ -220,6 +228,12 @@ class AsyncClient:
     async def status(self) -> dict[str, Any]:
         """As `Client.status`."""
         return dict(await self._transport.json("GET", "/workers"))
+
+    async def download(
+        self, reference: Reference, path: str | os.PathLike[str], *, timeout_s: float | None = None
+    ) -> Path:
+        """As `Client.download`."""
+        return await download(self._transport, reference, path, timeout_s)
 
 
 def input_of(input: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:

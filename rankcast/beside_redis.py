@@ -5,16 +5,17 @@ never wait, so they are for the sync `Job` alone.
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from redis.client import PubSub
 
 from rankcast.client import Job
+from rankcast.errors import RankcastError
 from rankcast.sse import Message
 from rankcast.tasks.catalog import Catalog
 from rankcast.tasks.celery_app import make_app
@@ -82,6 +83,9 @@ class BesideRedis:
         has_ended = self._log.position(job_id).state.is_terminal
         lines = self._logs.read(job_id, after or "0-0", limit=MAX_LINES)
         return LogPage([LogLine(*line) for _, line in lines], lines[-1][0] if lines else after, has_ended)
+
+    def open(self, url: str, headers: Mapping[str, str], timeout_s: float | None) -> NoReturn:
+        raise RankcastError(f"{url} is fetched over HTTP: rankcast.Client(…).download(…)")
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

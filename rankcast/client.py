@@ -3,12 +3,15 @@
 The rules are those of async_client.py, run over I/O that blocks (blocking.py says how).
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rankcast.async_client import DEFAULT_URL, AsyncClient, AsyncEventStream, AsyncJob
 from rankcast.blocking import iterate, run
 from rankcast.event import Event
+from rankcast.files import Reference
 from rankcast.http_io import BlockingIo
 from rankcast.over_http import ANSWER_S
 from rankcast.transport import LogLine, Transport
@@ -85,6 +88,12 @@ class Job:
         TimeoutError if it has not ended in `timeout_s`.
         """
         return iterate(self._rules.follow_logs(timeout_s=timeout_s))
+
+    def download(
+        self, reference: Reference, path: str | os.PathLike[str], *, timeout_s: float | None = None
+    ) -> Path:
+        """As `Client.download`."""
+        return run(self._rules.download(reference, path, timeout_s=timeout_s))
 
 
 class _BlockingRules(AsyncClient):
@@ -195,3 +204,15 @@ class Client:
     def status(self) -> dict[str, Any]:
         """The live workers and the length of every task's queue: {"workers": […], "queues": […]}."""
         return run(self._rules.status())
+
+    def download(
+        self, reference: Reference, path: str | os.PathLike[str], *, timeout_s: float | None = None
+    ) -> Path:
+        """Write what `reference` stands for to the file `path`, or into the directory `path`.
+
+        `reference` is what a task's events and output have in the place of a large value,
+        `{"url": …, "file_name": …}`, or its url alone. A connection that breaks is resumed where it
+        broke, and the file appears when it is complete. The path of the file; TimeoutError if it is not
+        there in `timeout_s`, ValueError for a url of another server.
+        """
+        return run(self._rules.download(reference, path, timeout_s=timeout_s))

@@ -103,6 +103,22 @@ class HttpTransport:
                 refuse(await whole(answer), job_id=job_id)
             yield AnswerMessages(answer)
 
+    @asynccontextmanager
+    async def open(
+        self, url: str, headers: Mapping[str, str], timeout_s: float | None
+    ) -> AsyncIterator[Answer]:
+        request = self._request("GET", self._own(url), headers=headers, read_s=SILENCE_S, timeout_s=timeout_s)
+        async with self._sent(request, timeout_s) as answer:
+            yield answer
+
+    def _own(self, url: str) -> str:
+        """A URL of this server's. The key goes with the request, so it goes nowhere else."""
+        if url.startswith(f"{self.url}/"):
+            return url.removeprefix(self.url)
+        if not url.startswith("/"):
+            raise ValueError(f"{url[:80]!r} is not at {self.url}")
+        return url
+
     async def json(self, method: str, path: str, *, job_id: str = "", task: str = "", **request: Any) -> Any:
         """The JSON of a 2xx answer; everything else is raised as the error that it is."""
         reply = await self._reply(method, path, **request)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
+from rankcast.http_io import Answer
 from rankcast.sse import Message
 
 
@@ -82,6 +83,12 @@ class Transport(Protocol):
         """One connection to the event log behind `cursor`, for at most `timeout_s`.
 
         Without a cursor it begins at the log's start, or, `is_from_now`, with what happens next."""
+        ...
+
+    def open(
+        self, url: str, headers: Mapping[str, str], timeout_s: float | None
+    ) -> AbstractAsyncContextManager[Answer]:
+        """The bytes behind a reference's `url`, for at most `timeout_s`; httpx.Headers of a GET."""
         ...
 
     async def sleep(self, seconds: float) -> None:
