@@ -9,6 +9,7 @@ from rankcast.distributed_worker import DistributedWorker
 from rankcast.errors import (
     ConnectionLost,
     EventTooLarge,
+    IdempotencyKeyReused,
     InvalidInput,
     JobCancelled,
     JobError,
@@ -27,6 +28,7 @@ from rankcast.errors import (
 from rankcast.event import Event
 from rankcast.tasks.declare import task
 from rankcast.transport import LogLine
+from rankcast.without_http import submit
 
 __all__ = [
     "AsyncClient",
@@ -38,6 +40,7 @@ __all__ = [
     "Event",
     "EventStream",
     "EventTooLarge",
+    "IdempotencyKeyReused",
     "InvalidInput",
     "Job",
     "JobCancelled",
@@ -54,5 +57,6 @@ __all__ = [
     "StoreUnavailable",
     "UnknownJob",
     "UnknownTask",
+    "submit",
     "task",
 ]

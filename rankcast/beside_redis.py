@@ -22,6 +22,7 @@ from rankcast.tasks.celery_app import make_app
 from rankcast.tasks.connect import at_the_edge, connect
 from rankcast.tasks.event import RESET, Event, gap, reset
 from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.tasks.idempotency import IdempotencyKey, is_well_formed
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.logs import MAX_LINES, JobLogs
@@ -52,9 +53,18 @@ class BesideRedis:
         """End the connections."""
         self._redis.close()
 
-    def submit(self, task: str, input: dict[str, Any], options: JobOptions) -> Job:
-        """Queue a job. UnknownTask, InvalidInput, QueueFull, StoreUnavailable."""
-        return Job(self._submitter.submit(task, input, options).job_id, self)
+    def submit(
+        self, task: str, input: dict[str, Any], options: JobOptions, idempotency_key: str | None = None
+    ) -> Job:
+        """Queue a job. UnknownTask, InvalidInput, IdempotencyKeyReused, QueueFull, StoreUnavailable;
+        ValueError for what is no idempotency key."""
+        key = None
+        if idempotency_key is not None:
+            if not is_well_formed(idempotency_key):
+                raise ValueError(f"not an idempotency key: {idempotency_key[:40]!r}")
+            # The same key as over HTTP: how a job was submitted makes no difference.
+            key = IdempotencyKey(value=idempotency_key, route="POST /jobs")
+        return Job(self._submitter.submit(task, input, options, key=key).job_id, self)
 
     async def record(self, job_id: str) -> dict[str, Any]:
         record = self._store.record(job_id)

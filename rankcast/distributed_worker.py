@@ -1,16 +1,14 @@
 """The base class of users' tasks: what a rank gives it, and Celery's way to submit a job of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rankcast.client import Job
 from rankcast.errors import NotATask
 from rankcast.gpu_worker import distributed_worker
 from rankcast.tasks.declare import TaskDeclaration, declaration_of
 from rankcast.tasks.job import JobOptions, option_faults
-
-if TYPE_CHECKING:
-    from rankcast.beside_redis import BesideRedis
+from rankcast.without_http import reach_redis
 
 #: Celery's words for our options, as they were written.
 _IN_CELERY = {"start_timeout_s": "expires", "timeout_s": "time_limit"}
@@ -53,7 +51,7 @@ class DistributedWorker(distributed_worker.DistributedWorker):
             raise NotATask(cls)
         _refuse(declaration, args, queue, unsupported)
         options = _options(priority=priority, expires=expires, time_limit=time_limit)
-        return _beside_redis().submit(declaration.name, dict(kwargs or {}), options)
+        return reach_redis().submit(declaration.name, dict(kwargs or {}), options)
 
 
 def _refuse(
@@ -82,16 +80,3 @@ def _options(*, priority: int | None, expires: float | None, time_limit: float |
     for name, fault in option_faults(told):
         raise ValueError(f"{_IN_CELERY.get(name, name)} {fault}, not {told[name]!r}")
     return JobOptions(**told)  # type: ignore[arg-type]
-
-
-def _beside_redis() -> "BesideRedis":
-    # Here and not on top: this class must import on the base install, without redis and celery,
-    # and in a rank, which needs neither until it submits a job itself.
-    try:
-        from rankcast.beside_redis import beside_redis  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"to submit beside Redis, pip install 'rankcast[server]' (missing: {error.name}); "
-            "over HTTP there is rankcast.Client"
-        ) from error
-    return beside_redis()

@@ -17,6 +17,7 @@ from typing import Any
 from rankcast.tasks.errors import (
     EventTooLarge,
     Fault,
+    IdempotencyKeyReused,
     InvalidInput,
     JobError,
     NotEncodable,
@@ -31,6 +32,7 @@ __all__ = [
     "ConnectionLost",
     "EventTooLarge",
     "Fault",
+    "IdempotencyKeyReused",
     "InvalidInput",
     "JobCancelled",
     "JobError",

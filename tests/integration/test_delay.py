@@ -1,10 +1,11 @@
-"""The Celery way: `delay` and `apply_async` on the user's class, beside Redis."""
+"""Without HTTP, beside Redis: `delay` and `apply_async` on the user's class, `submit` by its name."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from rankcast import DistributedWorker, InvalidInput, NotATask, UnknownTask, task
+import rankcast
+from rankcast import DistributedWorker, IdempotencyKeyReused, InvalidInput, NotATask, UnknownTask, task
 from rankcast.beside_redis import beside_redis
 from rankcast.tasks.catalog import Catalog, TaskInfo
 
@@ -85,4 +86,33 @@ def test_what_cannot_become_a_job_is_refused_before_it_is_queued(store):
 
     with pytest.raises(UnknownTask):
         NeverServed.delay()
+    assert store.queued_count("acme/steps") == 0
+
+
+def test_submit_needs_the_name_of_a_task_and_not_its_class(store):
+    """As `Client.submit`: the input as keywords or as one mapping, options, one job for each key."""
+    job = rankcast.submit("acme/steps", prompt="A sunset", options={"priority": 1})
+    assert (job.record()["input"], job.record()["options"]["priority"]) == ({"prompt": "A sunset"}, 1)
+    once = rankcast.submit("acme/steps", {"prompt": "x"}, idempotency_key="k1")
+    assert rankcast.submit("acme/steps", {"prompt": "x"}, idempotency_key="k1").id == once.id
+    with pytest.raises(IdempotencyKeyReused):
+        rankcast.submit("acme/steps", {"prompt": "y"}, idempotency_key="k1")
+    for each in (job, once):
+        assert each.cancel() == "cancelled"
+    assert [event.state for event in once.stream()] == ["queued", "cancelled"]
+
+
+def test_a_submit_that_makes_no_sense_is_refused_as_over_http(store):
+    """What does not fit says where, and nothing is queued."""
+    with pytest.raises(InvalidInput) as refused:
+        rankcast.submit("acme/steps", prompt="x", options={"priority": 10, "colour": "red"})
+    assert {fault.path for fault in refused.value.faults} == {"$.options.priority", "$.options.colour"}
+    with pytest.raises(InvalidInput):
+        rankcast.submit("acme/steps", prompt=1)
+    with pytest.raises(TypeError, match="one mapping or as keywords"):
+        rankcast.submit("acme/steps", {"prompt": "x"}, prompt="x")
+    with pytest.raises(UnknownTask):
+        rankcast.submit("acme/never-served")
+    with pytest.raises(ValueError, match="not an idempotency key"):
+        rankcast.submit("acme/steps", prompt="x", idempotency_key="\n")
     assert store.queued_count("acme/steps") == 0
