@@ -142,7 +142,7 @@ class Client:
 
         The same submit again, under the same `idempotency_key` (1 to 255 printable ASCII
         characters), returns the job of the first; so it may be repeated after an answer was lost.
-        Another submit under that key is refused: RequestRefused, with `status` 409.
+        Another submit under that key is refused: IdempotencyKeyReused, with the `job_id` of the first.
 
         The input is one mapping or keywords, not both. `options` may have priority (0 first … 9
         last), start_timeout_s, timeout_s, total_timeout_s and ttl_s. Raises UnknownTask, InvalidInput (with

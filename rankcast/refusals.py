@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from rankcast.errors import (
     Fault,
+    IdempotencyKeyReused,
     InvalidInput,
     NotAllowed,
     QueueFull,
@@ -43,6 +44,8 @@ def refuse(reply: Reply, *, job_id: str = "", task: str = "") -> NoReturn:
             raise UnknownJob(job_id)
         case "invalid-input":
             raise InvalidInput([Fault(fault["path"], fault["message"]) for fault in problem["errors"]])
+        case "idempotency-key-reused":
+            raise IdempotencyKeyReused(problem["job_id"])
         case "queue-full":
             raise QueueFull(detail)
     if reply.status in (401, 403):

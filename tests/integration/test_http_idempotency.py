@@ -10,7 +10,7 @@ from jobs import SUCCESS, TASK, running, submit
 from lossy import lossy_redis
 from web_tier import web_tier
 
-from rankcast import Client, RequestRefused
+from rankcast import Client, IdempotencyKeyReused
 from rankcast.tasks.celery_app import queue_of
 from rankcast.tasks.store import JobStore
 
@@ -111,8 +111,8 @@ def test_the_client_repeats_a_submit_under_its_key(web: str) -> None:
         first = client.submit(TASK, prompt="x", idempotency_key="order 17")
         assert client.submit(TASK, prompt="x", idempotency_key="order 17").id == first.id
         assert client.submit(TASK, prompt="x", idempotency_key="order 18").id != first.id
-        with pytest.raises(RequestRefused, match="stands for job") as refused:
+        with pytest.raises(IdempotencyKeyReused, match="stands for job") as refused:
             client.submit(TASK, prompt="y", idempotency_key="order 17")
-        assert refused.value.status == 409
+        assert refused.value.job_id == first.id
         with pytest.raises(ValueError, match="not an idempotency key"):
             client.submit(TASK, prompt="x", idempotency_key="a\r\nX-Other: b")
