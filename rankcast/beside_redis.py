@@ -15,7 +15,7 @@ import orjson
 from redis.client import PubSub
 
 from rankcast.client import Job
-from rankcast.errors import RankcastError
+from rankcast.errors import ConnectionLost, RankcastError
 from rankcast.sse import Message
 from rankcast.tasks.catalog import Catalog
 from rankcast.tasks.celery_app import make_app
@@ -157,8 +157,11 @@ class LogMessages:
 
     def _wait(self) -> None:
         left_s = SILENCE_S if self._give_up is None else self._give_up - time.monotonic()
-        if self._live.get_message(timeout=max(0.0, min(SILENCE_S, left_s))) is None:
-            self._log.position(self._job_id)  # raises UnknownJob for one that is gone
+        if self._live.get_message(timeout=max(0.0, min(SILENCE_S, left_s))) is not None:
+            return
+        if self._log.position(self._job_id).last < self._cursor:  # raises UnknownJob for one that is gone
+            # The next connection tells where what is left begins.
+            raise ConnectionLost("the log is shorter than it was: Redis lost its end")
 
 
 def _message(event: Event) -> Message:

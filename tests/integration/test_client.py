@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 from cutting_proxy import CuttingProxy
-from helpers import free_port, wait_until
+from helpers import free_port
 from in_loop import async_client
 from jobs import FAILURE, SUCCESS, TASK, append, forget, ids, running, submit
+from watcher import Watcher
 from web_tier import web_tier
 
 from rankcast import (
@@ -31,6 +32,7 @@ from rankcast import (
 from rankcast.beside_redis import BesideRedis
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Outcome
+from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.logs import LogLine
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
@@ -61,34 +63,6 @@ def job_of(request, web: str, redis, settings: Settings) -> Iterator[Callable[[s
         beside = BesideRedis(settings)
         yield lambda job_id: Job(job_id, beside)
         beside.close()
-
-
-class Watcher:
-    """Reads a stream in a thread of its own."""
-
-    def __init__(self, job: Job, last_event_id: str | None = None) -> None:
-        self.events = []
-        self.error = None
-        self._stream = job.stream(last_event_id)
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            for event in self._stream:
-                self.events.append(event)
-        except Exception as error:
-            self.error = error
-
-    def has(self, count: int) -> None:
-        wait_until(lambda: len(self.events) >= count, f"{count} events at the watcher", timeout_s=60)
-
-    def to_end(self):
-        self._thread.join(60)
-        assert not self._thread.is_alive(), f"still waiting after {self.events[-3:]}"
-        if self.error is not None:
-            raise self.error
-        return self.events
 
 
 def test_every_event_arrives_once_and_in_order_over_a_line_that_is_cut_many_times(
@@ -172,6 +146,29 @@ def test_a_cursor_of_another_history_is_told_and_everything_comes_again(job_of, 
     for cursor in ("9999999999999-1", "garbage"):
         reset, *events = job_of(claim.job_id).stream(cursor)
         assert (reset.kind, [event.id for event in events]) == ("reset", ids(event_log, claim.job_id))
+
+
+def test_a_log_that_lost_its_end_is_told_while_it_is_watched(job_of, redis, store, event_log):
+    """Redis came back without its last second: what was seen is no longer what the log says."""
+    claim = running(store)
+    watcher = Watcher(job_of(claim.job_id))
+    append(event_log, claim, 2, '"kept"')
+    watcher.has(3)
+    of = JobKeys(claim.job_id)
+    kept = {key: redis.dump(key) for key in (of.record, of.events)}
+    append(event_log, claim, 3, '"lost"', '"lost too"')
+    watcher.has(5)
+    with redis.pipeline(transaction=True) as restart:
+        for key, value in kept.items():
+            restart.restore(key, 0, value, replace=True)
+        restart.execute()
+    watcher.has(6 + 3)
+    append(event_log, claim, 3, '"new"')
+    store.finish(claim, SUCCESS, 3)
+    events = watcher.to_end()
+    assert [event.kind for event in events[:6]] == ["state", "state", "", "", "", "reset"]
+    assert [event.id for event in events[6:]] == ids(event_log, claim.job_id)
+    assert [event.data for event in events if event.is_result] == ["kept", "lost", "lost too", "kept", "new"]
 
 
 def test_events_that_are_no_longer_kept_are_told_as_a_gap(job_of, redis, store, settings):
