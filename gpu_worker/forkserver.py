@@ -114,7 +114,7 @@ class ForkServer:
                 "the forkserver is started from the main thread: it dies with the thread that starts it"
             )
         if _server._forkserver_pid is not None:
-            raise RuntimeError("this process has one already; stop that first")
+            raise RuntimeError("this process has a forkserver already; stop that first")
         server = cls(specs)
         try:
             server._learn(counts_devices, timeout_s)

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Self
+from functools import partial
+from typing import ClassVar, Self
 
 from rankcast.gpu_worker.forkserver import ForkServer, ForkServerLost, TaskDescription
 from rankcast.gpu_worker.member import Member
@@ -96,7 +97,9 @@ class Outcome:
 
 
 class RankGroup:
-    """The ranks of one task on one slot. One thread at a time uses it. Made by `start`."""
+    """The ranks of one task on one slot, each running RANK. One thread at a time uses it. Made by `start`."""
+
+    RANK: ClassVar[str] = "rankcast.gpu_worker.rank"
 
     def __init__(self, task: TaskDescription, on_log: OnLog, oom: OomWatch) -> None:
         self.task = task
@@ -239,10 +242,10 @@ class RankGroup:
         deadlines = Deadlines(control.limit if control else None)
         message = f"the group was not ready after {self.task.setup_timeout_s:g} s"
         deadlines.set("setup", self.task.setup_timeout_s, JobErrorInfo(kind="setup_timeout", message=message))
-        is_fresh = self.task.unforkable is not None
+        fork = partial(forkserver.fork, self.RANK, is_fresh=self.task.unforkable is not None)
         self._oom.mark()
         for rank in range(self.task.world_size):
-            self._members.append(Member.bear(rank, forkserver, self._selector, self, is_fresh=is_fresh))
+            self._members.append(Member.bear(rank, fork, self._selector, self))
         for member, order in zip(self._members, self._orders(settings, devices, threads), strict=True):
             member.send(frame(order))
         self._vigil = Vigil(self._members, silence_s=None, stall_s=None)
@@ -251,8 +254,7 @@ class RankGroup:
         self._vigil = None
         if self._endings:
             raise Cut(cause(self._endings, is_setup=True, has_memory_run_out=self._oom.has_risen))
-        reports = [member.report for member in self._members]
-        self.is_preloaded = all(isinstance(report, Ready) and report.is_preloaded for report in reports)
+        self.is_preloaded = all(isinstance(m.report, Ready) and m.report.is_preloaded for m in self._members)
         self._read_output()
         self._enter(GroupState.READY, GroupState.STARTING)
 
@@ -316,14 +318,13 @@ class RankGroup:
                 deadlines.set("stragglers", DEATH_GRACE_S if is_settled else STRAGGLER_GRACE_S)
             if deadlines.have_passed():
                 return
-            vigil = self._vigil
-            limits = (deadlines.left_s(), vigil.left_s() if vigil else None)
+            limits = (deadlines.left_s(), self._vigil.left_s() if self._vigil else None)
             timeout_s = min((limit for limit in limits if limit is not None), default=None)
             began = time.monotonic()
             self._serve(timeout_s)
             late_s = time.monotonic() - began - (timeout_s or 0.0)
-            if vigil and timeout_s is not None and late_s > OVERSLEPT_S:
-                vigil.overslept()
+            if self._vigil and timeout_s is not None and late_s > OVERSLEPT_S:
+                self._vigil.overslept()
 
     def _heed(self, deadlines: Deadlines, call: Call | None) -> None:
         """Do what other threads asked for."""

@@ -5,12 +5,11 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, Self
 
 from rankcast.gpu_worker.child import Child
-from rankcast.gpu_worker.forkserver import ForkServer
 from rankcast.gpu_worker.messages import Done, Failed, Heartbeat, Message, Ready
 from rankcast.gpu_worker.pipe import NonBlockingEnd
 from rankcast.gpu_worker.ranklog import Lines
@@ -68,13 +67,12 @@ class Member:
     def bear(
         cls,
         rank: int,
-        forkserver: ForkServer,
+        fork: Callable[[Sequence[int]], Child],
         selector: selectors.BaseSelector,
         listener: Listener,
-        *,
-        is_fresh: bool,
     ) -> Self:
-        """Start the rank's process; it waits for its Start. ForkServerLost."""
+        """Start the rank's process, which waits for its Start; `fork` makes it, with its pipe and outputs.
+        ForkServerLost."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             sock, their_sock = socket.socketpair()
             ours.callback(sock.close)
@@ -87,7 +85,7 @@ class Member:
                 theirs.callback(os.close, write_fd)
                 outputs[read_fd] = stream
                 fds.append(write_fd)
-            child = forkserver.fork("rankcast.gpu_worker.rank", fds, is_fresh=is_fresh)
+            child = fork(fds)
             ours.pop_all()
         return cls(rank, child, sock, outputs, selector, listener)
 

@@ -67,6 +67,11 @@ def main(fds: tuple[int, ...]) -> int:
 
     The exit code: 0 after Shutdown, 1 when it could not start.
     """
+    return be(Rank, fds)
+
+
+def be(kind: "type[Rank]", fds: tuple[int, ...]) -> int:
+    """The same, as a rank of this kind."""
     pipe_fd, stdout_fd, stderr_fd = fds
     output.take_over(stdout_fd, stderr_fd)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -75,7 +80,7 @@ def main(fds: tuple[int, ...]) -> int:
     start = pipe.receive()
     if not isinstance(start, Start):
         return 1
-    code = Rank(start, pipe).live()
+    code = kind(start, pipe).live()
     output.flush()
     return code
 
@@ -123,13 +128,16 @@ class Rank:
 
     def _prepare(self) -> TaskClass:
         self._join()
-        task = _find(self._start)
+        task = self._task()
         self._worker = task.cls(self._start.rank, self._start.world_size)
         self._worker._bind(self, self._device)
         if self._start.rank == 0:
             self._publisher = self._open_publisher()
         self._worker.initialize()
         return task
+
+    def _task(self) -> TaskClass:
+        return _find(self._start)
 
     def _join(self) -> None:
         """Meet the other ranks. Rank 0's store listens where the kernel chose, so no two groups of a
@@ -255,8 +263,8 @@ class Rank:
         return _collectives()
 
     def _leave(self) -> None:
-        assert self._worker is not None
-        self._worker.shutdown(timeout=1.0)
+        if self._worker:
+            self._worker.shutdown(timeout=1.0)
         if self._publisher:
             self._publisher.close()
         dist.destroy_process_group()

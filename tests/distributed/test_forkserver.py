@@ -130,7 +130,7 @@ def test_it_starts_from_the_main_thread_only():
 def test_there_is_one_in_a_process(serve):
     """multiprocessing has no more."""
     serve("echoes")
-    with pytest.raises(RuntimeError, match="has one already"):
+    with pytest.raises(RuntimeError, match="has a forkserver already"):
         serve("stops")
 
 
