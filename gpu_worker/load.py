@@ -88,7 +88,7 @@ def load(spec: str) -> tuple[TaskClass, ...]:
         found = _declared_in(module)
         if not found:
             raise NotLoadable(spec, "it has no class with @task")
-        tasks = tuple(_task_class(spec, cls) for cls in found)
+        tasks = tuple(task_class(spec, cls) for cls in found)
         _check_names(spec, tasks)
         return tasks
     except NotLoadable:
@@ -179,7 +179,8 @@ def _is_machinery(filename: str) -> bool:
     return filename.startswith("<frozen importlib") or filename in (__file__, declare.__file__)
 
 
-def _task_class(spec: str, cls: type) -> TaskClass:
+def task_class(spec: str, cls: type) -> TaskClass:
+    """A class with `@task`, found in `spec`, as this process can run it; NotLoadable if it cannot."""
     declaration = declaration_of(cls)
     assert declaration is not None
     where = place(cls)

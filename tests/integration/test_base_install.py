@@ -48,6 +48,12 @@ def test_delay_says_what_it_needs_on_the_base_install():
     assert "rankcast[server]" in found.stderr
 
 
+def test_what_tests_need_says_so_on_the_base_install():
+    """At its import, with the cure."""
+    found = python("import rankcast.testing")
+    assert "ImportError: rankcast.testing needs rankcast[server]" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "unwanted"),
     [
