@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -74,12 +74,33 @@ class Plan:
     data: Path | None
 
 
-class Deployment:
-    """Runs a plan from start to end; use once, from the main thread."""
+def _show(child: Child, line: str) -> None:
+    """On stderr, with the name of the part."""
+    if not child.is_quiet:
+        prefix = click.style(f"{child.name:<6} |", fg=COLOURS[child.name])
+        click.echo(f"{prefix} {clean(line, keeps_lines=True)}", err=True)
 
-    def __init__(self, plan: Plan) -> None:
+
+class Deployment:
+    """Runs a plan from start to end; use once, from the main thread.
+
+    The parts get the environment `env`. What they write is given to `tell`, line by line.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        env: Mapping[str, str] = os.environ,
+        tell: Callable[[Child, str], None] = _show,
+    ) -> None:
+        self.url = address(plan.sock)
+        #: Of the Redis that was named, or of the one that was started.
+        self.redis_url = plan.redis_url
         self._plan = plan
-        self._url = address(plan.sock)
+        self._env = env
+        self._tell = tell
+        self._drain_s = _drain_s(env)
         #: With keys: one of its own, which goes with it.
         self._key = None if plan.web.keys is None else draw_starter_key()
         self._children = Children()
@@ -89,31 +110,53 @@ class Deployment:
         """Run until it is told to stop (0) or a part ends by itself (1)."""
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda number, _: self._children.happenings.put(Asked(number)))
+        try:
+            with self.running():
+                with self._client() as client:
+                    click.echo(up_line(self.url, client))
+                while True:
+                    self.look(timeout_s=None)
+        except StopAsked:
+            return 0
+        except ChildEnded as error:
+            _tell_end(error.ended)
+            return 1
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """All parts take work inside the block; at its end they are stopped, in good order.
+
+        Failure or ChildEnded if one does not start.
+        """
         with ExitStack() as stack:
-            drain_s = _drain_s(os.environ)
-            env = {**os.environ, "RANKCAST_DRAIN_TIMEOUT_S": f"{drain_s:g}", "PYTHONUNBUFFERED": "1"}
+            env = {**self._env, "RANKCAST_DRAIN_TIMEOUT_S": f"{self._drain_s:g}", "PYTHONUNBUFFERED": "1"}
             start_redis = self._prepare_redis(stack, env)
             # Behind Redis' folder, so that it runs first: nobody is left when the folder goes.
             stack.callback(self._children.kill_all)
             try:
-                env["RANKCAST_REDIS_URL"] = start_redis()
+                self.redis_url = env["RANKCAST_REDIS_URL"] = start_redis()
                 self._start_web(env)
                 self._start_worker(env)
                 self._wait_for("web", "worker")
-                with self._client() as client:
-                    click.echo(up_line(self._url, client))
-                while True:
-                    self._handle(self._children.next())
+                yield
+            except ChildEnded:
+                self._stop(STOP_AFTER_FAILURE_S)
+                raise
             except StopAsked:
                 click.echo(
-                    f"stopping: running jobs have {drain_s:g} s to end; Ctrl-C again stops at once", err=True
+                    f"stopping: running jobs have {self._drain_s:g} s to end; Ctrl-C again stops at once",
+                    err=True,
                 )
-                self._stop(STOP_S, drain_s=drain_s)
-                return 0
-            except ChildEnded as error:
-                self._stop(STOP_AFTER_FAILURE_S)
-                _tell_end(error.ended)
-                return 1
+                self._stop(STOP_S, drain_s=self._drain_s)
+                raise
+            else:
+                self._stop(STOP_S, drain_s=self._drain_s)
+
+    def look(self, timeout_s: float | None) -> bool:
+        """Deal with the next thing that happens; whether one did within `timeout_s`. ChildEnded."""
+        happening = self._children.next(timeout_s)
+        self._handle(happening)
+        return happening is not None
 
     def _prepare_redis(self, stack: ExitStack, env: dict[str, str]) -> Callable[[], str]:
         """What gives the URL of a Redis that runs: the one that was named, or a new one of our own."""
@@ -170,7 +213,7 @@ class Deployment:
         """One request, which waits in the socket's backlog until gunicorn serves."""
         try:
             headers = {} if self._key is None else {"Authorization": f"Key {self._key}"}
-            response = httpx.get(f"{self._url}/readyz", headers=headers, timeout=ANSWER_S, trust_env=False)
+            response = httpx.get(f"{self.url}/readyz", headers=headers, timeout=ANSWER_S, trust_env=False)
         except httpx.ReadTimeout:
             self._children.happenings.put(Answered(f"the web tier did not answer for {ANSWER_S:g} s"))
         except httpx.TransportError:
@@ -191,12 +234,12 @@ class Deployment:
     def _wait_for(self, *names: str) -> None:
         self._waits_for = set(names)
         while self._waits_for:
-            self._handle(self._children.next())
+            self.look(timeout_s=None)
 
     def _handle(self, happening: Happening | None) -> None:
         match happening:
             case Said(child, line):
-                _tell(child, line)
+                self._tell(child, line)
                 if child.name in READY_WORDS and READY_WORDS[child.name] in line:
                     self._waits_for.discard(child.name)
             case Answered(problem):
@@ -223,10 +266,10 @@ class Deployment:
                 if happening is None or isinstance(happening, Asked):
                     return
                 if isinstance(happening, Said):
-                    _tell(happening.child, happening.line)
+                    self._tell(happening.child, happening.line)
 
     def _client(self) -> Client:
-        return Client(self._url, key=self._key)
+        return Client(self.url, key=self._key)
 
     @property
     def _forgets_jobs(self) -> bool:
@@ -264,12 +307,6 @@ def up_line(url: str, client: Client) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _tell(child: Child, line: str) -> None:
-    if not child.is_quiet:
-        prefix = click.style(f"{child.name:<6} |", fg=COLOURS[child.name])
-        click.echo(f"{prefix} {clean(line, keeps_lines=True)}", err=True)
 
 
 def _tell_end(ended: Ended) -> None:
