@@ -22,12 +22,13 @@ try:
     from rankcast.testing.ran import Ran, RunFailed
     from rankcast.testing.ranks import Ranks
     from rankcast.testing.rehearsal import Rehearsal
+    from rankcast.testing.system import System, SystemEnded, system
 except ModuleNotFoundError as missing:
     raise ImportError(
         f"rankcast.testing needs rankcast[server] (missing: {missing.name}): pip install 'rankcast[server]'"
     ) from missing
 
-__all__ = ["Ran", "Rehearsal", "RunFailed", "run", "warm"]
+__all__ = ["Ran", "Rehearsal", "RunFailed", "System", "SystemEnded", "run", "system", "warm"]
 
 
 def run(
