@@ -1,13 +1,16 @@
 """The command line: one file a command."""
 
 import importlib.metadata
+import os
+import signal
+import sys
 
 import click
 
 from rankcast.cli.cancel import cancel
 from rankcast.cli.keys import keys
 from rankcast.cli.logs import logs
-from rankcast.cli.options import failure_of
+from rankcast.cli.options import INTERRUPTED, USAGE, Failure, failure_of
 from rankcast.cli.status import status
 from rankcast.cli.submit import submit
 from rankcast.cli.tasks import tasks
@@ -18,19 +21,33 @@ from rankcast.cli.worker import worker
 from rankcast.errors import RankcastError
 
 EPILOG = (
-    "Exit codes: 0 done (watch: the job succeeded), 1 failed, 2 the command line was wrong, 3 the job was "
-    "cancelled, 4 the server could not be reached or refused, 130 interrupted."
+    "Exit codes: 0 done (watch, result: the job succeeded), 1 failed, 2 the command line was wrong, 3 the "
+    "job was cancelled, 4 the server could not be reached or refused, 130 interrupted. RANKCAST_URL names "
+    'the server, RANKCAST_KEY its key. Completion: eval "$(_RANKCAST_COMPLETE=bash_source rankcast)"; '
+    "zsh_source and fish_source are there too."
 )
 
 
 class Commands(click.Group):
-    """Tells errors that Rankcast raises on purpose in one line, without a traceback."""
+    """Tells errors that are made on purpose in one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except RankcastError as error:
             raise failure_of(error) from error
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            asked = (error.ctx or ctx).command_path
+            raise Failure(f"{error.format_message()} (`{asked} --help` says more)", USAGE) from error
+        except KeyboardInterrupt as error:
+            raise Failure("interrupted", INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # Who reads has enough, as `head` does: no word of it, and the code of a program that
+            # SIGPIPE ends. What is still in the buffer must not fail at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(128 + signal.SIGPIPE) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

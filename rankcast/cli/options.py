@@ -3,15 +3,29 @@
 import difflib
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from rankcast.cli.completion import job_ids, task_names
 from rankcast.cli.processes import resolve_tasks
+from rankcast.cli.show import clean
 from rankcast.client import DEFAULT_URL, Client
-from rankcast.errors import InvalidInput, RankcastError, RequestRefused, UnknownJob, UnknownTask
+from rankcast.errors import (
+    InvalidInput,
+    JobCancelled,
+    JobFailed,
+    RankcastError,
+    RequestRefused,
+    UnknownJob,
+    UnknownTask,
+)
 from rankcast.web.exposure import is_loopback, origin_of
 from rankcast.web.keyring import KeyFileUnusable, read_keys
 
@@ -36,8 +50,10 @@ class Failure(click.ClickException):
 
 
 def failure_of(error: RankcastError) -> Failure:
-    """2 for what the command line got wrong, 1 for keys that cannot be read, 4 for a server that could not
-    be asked or refused."""
+    """1 and 3 for how a job ended, 2 for what the command line got wrong, 1 for keys that cannot be read,
+    4 for a server that could not be asked or refused."""
+    if isinstance(error, JobFailed | JobCancelled):
+        return Failure(clean(str(error)), FAILED if isinstance(error, JobFailed) else CANCELLED)
     if isinstance(error, InvalidInput):
         lines = [f"  {fault.path}: {fault.message}" for fault in error.faults]
         return Failure("\n".join(["the input does not fit the task:", *lines]), USAGE)
@@ -128,6 +144,36 @@ def access_options(command: F) -> F:
         "[env: RANKCAST_CORS]",
     )
     return keys_option(required=False)(cors_option(command))
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "is_json", is_flag=True, help="JSON, for programs.")(command)
+
+
+def task_argument(command: F) -> F:
+    return click.argument("task", shell_complete=task_names)(command)
+
+
+def job_argument(command: F) -> F:
+    return click.argument("job_id", metavar="JOB", shell_complete=job_ids)(command)
+
+
+def command_line(*words: str) -> str:
+    """`rankcast` with these words, as it has to be typed to reach the server of the command that runs."""
+    context = click.get_current_context()
+    is_typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
+    return shlex.join(["rankcast", *words, *(["--url", context.params["url"]] if is_typed else [])])
+
+
+@contextmanager
+def coming_back(*words: str) -> Iterator[None]:
+    """Ctrl-C inside only ends the looking: 130, and the command that looks again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        form = ["--json"] if click.get_current_context().params["is_json"] else []
+        click.echo(f"\nthe job goes on; come back to it with: {command_line(*words, *form)}", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def address_options(command: F) -> F:

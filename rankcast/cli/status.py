@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rankcast.cli.options import url_option
+from rankcast.cli.options import json_option, url_option
 from rankcast.cli.show import clean
 from rankcast.client import Client
 
@@ -17,7 +17,7 @@ PIPE_WIDTH = 160
 
 
 @click.command()
-@click.option("--json", "is_json", is_flag=True, help="JSON, for programs.")
+@json_option
 @url_option
 def status(*, is_json: bool, url: str | None) -> None:
     """Show the live workers, their slots and what runs there, and the length of every queue."""

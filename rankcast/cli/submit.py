@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rankcast.cli.options import unknown_task, url_option
+from rankcast.cli.options import json_option, task_argument, unknown_task, url_option
 from rankcast.cli.values import parse_pairs
 from rankcast.cli.watch import watch_job
 from rankcast.client import Client
@@ -16,12 +16,13 @@ from rankcast.errors import UnknownTask
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
-@click.argument("task")
+@task_argument
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--json", "json_input", metavar="JSON|@FILE|-", help="The whole input; - reads stdin.")
+@click.option("--input", "json_input", metavar="JSON|@FILE|-", help="The whole input; - reads stdin.")
 @click.option("--watch", "is_watched", is_flag=True, help="Watch the job to its end.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 is first, 9 last.")
 @click.option("--timeout", "timeout_s", type=float, metavar="S", help="Seconds that one attempt may run.")
+@json_option
 @url_option
 def submit(
     *,
@@ -31,6 +32,7 @@ def submit(
     is_watched: bool,
     priority: int | None,
     timeout_s: float | None,
+    is_json: bool,
     url: str | None,
 ) -> None:
     """Queue a job of TASK and print its id.
@@ -38,7 +40,7 @@ def submit(
     A VALUE is JSON if it parses as that, else a string: steps=20 prompt="A sunset" sizes=[64,128].
     """
     if json_input is not None and pairs:
-        raise click.UsageError("give the input as KEY=VALUE or as --json, not both")
+        raise click.UsageError("give the input as KEY=VALUE or as --input, not both")
     options = {"priority": priority, "timeout_s": timeout_s}
     with Client(url) as client:
         try:
@@ -48,10 +50,12 @@ def submit(
             )
         except UnknownTask as error:
             raise unknown_task(task, client) from error
-        if is_watched:
+        if is_watched and not is_json:
             click.echo(f"job {job.id}", err=True)
-            sys.exit(watch_job(job))
-    click.echo(job.id)
+        else:
+            click.echo(json.dumps({"job_id": job.id}) if is_json else job.id)
+        if is_watched:
+            sys.exit(watch_job(job, is_json=is_json))
 
 
 def _from_json(text: str) -> dict[str, Any]:
@@ -62,11 +66,11 @@ def _from_json(text: str) -> dict[str, Any]:
             text = Path(text[1:]).read_text()
         value = json.loads(text)
     except OSError as error:
-        raise click.UsageError(f"--json {text}: {error.strerror}") from error
+        raise click.UsageError(f"--input {text}: {error.strerror}") from error
     except ValueError as error:
-        raise click.UsageError(f"--json: {error}") from error
+        raise click.UsageError(f"--input: {error}") from error
     if not isinstance(value, dict):
-        raise click.UsageError("--json: an input is a JSON object")
+        raise click.UsageError("--input: an input is a JSON object")
     return value
 
 

@@ -6,15 +6,16 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from rankcast.cli.options import unknown_task, url_option
+from rankcast.cli.completion import task_names
+from rankcast.cli.options import json_option, unknown_task, url_option
 from rankcast.cli.show import clean, pretty
 from rankcast.cli.status import table_console
 from rankcast.client import Client
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[TASK]")
-@click.option("--json", "is_json", is_flag=True, help="JSON, for programs.")
+@click.argument("name", required=False, metavar="[TASK]", shell_complete=task_names)
+@json_option
 @url_option
 def tasks(*, name: str | None, is_json: bool, url: str | None) -> None:
     """List the tasks that workers registered, or show TASK with the schema of its input."""

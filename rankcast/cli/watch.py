@@ -9,7 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rankcast.cli.options import CANCELLED, FAILED, INTERRUPTED, SUCCEEDED, url_option
+from rankcast.cli.options import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    coming_back,
+    job_argument,
+    json_option,
+    url_option,
+)
 from rankcast.cli.show import clean, fields, one_line, pretty, reading
 from rankcast.client import Client, Event, Job
 from rankcast.errors import RankcastError, describe
@@ -31,8 +39,8 @@ class Screen(Protocol):
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
-@click.option("--json", "is_json", is_flag=True, help="One JSON object a line, for programs.")
+@job_argument
+@json_option
 @url_option
 def watch(*, job_id: str, is_json: bool, url: str | None) -> None:
     """Watch JOB from its start to its end; a broken connection resumes by itself.
@@ -47,7 +55,7 @@ def watch(*, job_id: str, is_json: bool, url: str | None) -> None:
 def watch_job(job: Job, *, is_json: bool = False) -> int:
     """Show the job until it ends; the exit code."""
     screen: Screen = Lines() if is_json else Bars() if sys.stdout.isatty() else Plain()
-    try:
+    with coming_back("watch", job.id):
         try:
             end = _show_all(job, screen)
         finally:
@@ -57,9 +65,6 @@ def watch_job(job: Job, *, is_json: bool = False) -> int:
             # Too large for an event: it has an address of its own.
             end["output"] = job.result()
         screen.end(state, end.get("output"), end.get("error") or {})
-    except KeyboardInterrupt:
-        click.echo(f"\nthe job goes on; watch it again with: rankcast watch {job.id}", err=True)
-        return INTERRUPTED
     return EXIT_CODES.get(state, FAILED)
 
 
