@@ -11,6 +11,7 @@ from rankcast.cli.cancel import cancel
 from rankcast.cli.keys import keys
 from rankcast.cli.logs import logs
 from rankcast.cli.options import INTERRUPTED, USAGE, Failure, failure_of
+from rankcast.cli.result import result
 from rankcast.cli.status import status
 from rankcast.cli.submit import submit
 from rankcast.cli.tasks import tasks
@@ -57,7 +58,7 @@ class Commands(click.Group):
     cls=Commands,
     commands={
         command.name or "": command
-        for command in (up, submit, watch, status, tasks, logs, cancel, web, worker, keys)
+        for command in (up, submit, watch, result, status, tasks, logs, cancel, keys, web, worker)
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,

@@ -8,7 +8,7 @@ from pathlib import Path
 from rankcast.cli.children import Child
 from rankcast.cli.deployment import ChildEnded, Deployment, Plan
 from rankcast.cli.options import WEB_MODULES, WORKER_MODULES, need_extra
-from rankcast.cli.processes import WorkerOptions, resolve_tasks
+from rankcast.cli.processes import WebOptions, WorkerOptions, resolve_tasks
 from rankcast.cli.web import listen
 from rankcast.client import Client
 from rankcast.errors import RankcastError
@@ -64,7 +64,7 @@ def system(
     plan = Plan(
         sock=listen("127.0.0.1", 0),
         worker=WorkerOptions(tasks=specs, slots=slots, gpus=gpus),
-        web_workers=1,
+        web=WebOptions(),
         redis_url=None,
         data=None,
     )

@@ -165,7 +165,7 @@ def test_the_shell_completes_tasks_and_jobs(url, store):
     assert completed("submit", "", RANKCAST_URL=url) == "plain\nacme/steps\nCounts."
     assert completed("tasks", "acm", RANKCAST_URL=url) == "plain\nacme/steps\nCounts."
     assert completed("submit", "nobody", RANKCAST_URL=url) == ""
-    for command in ("watch", "logs", "cancel"):
+    for command in ("watch", "logs", "cancel", "result"):
         assert f"{claim.job_id}\nacme/steps running" in completed(command, "", RANKCAST_URL=url)
     assert completed("watch", "--url", url, other[:31]) == f"plain\n{other}\nacme/steps queued"
     store.cancel(claim.job_id)
