@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# What npm writes down of its last install.
+NPM := tests/clients/node_modules/.package-lock.json
 
 .PHONY: demo test check bench reliability plain-celery chaos
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(NPM)
 	$(BIN)/python -m pytest
 
 # mypy sees rankcast.tasks, .gpu_worker and .web only where they are installed; build/ goes first
@@ -41,4 +43,9 @@ $(VENV)/.test: EXTRAS := test
 $(VENV)/.demo $(VENV)/.test: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+# Node and npm come with the environment.
+$(NPM): tests/clients/package-lock.json | $(VENV)/.test
+	$(BIN)/npm ci --no-audit --no-fund --prefix tests/clients
 	touch $@
