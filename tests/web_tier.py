@@ -21,12 +21,12 @@ KEEPALIVE_S = 0.2
 
 
 class WebTier:
-    """gunicorn with our configuration, as `rankcast web` starts it, on a port of its own."""
+    """gunicorn with our configuration, as `rankcast web` starts it, on `port` or one of its own."""
 
     def __init__(
-        self, redis_url: str, *, cwd: Path | None = None, host: str = "127.0.0.1", **env: str
+        self, redis_url: str, *, host: str = "127.0.0.1", port: int = 0, cwd: Path | None = None, **env: str
     ) -> None:
-        self._listener = socket.create_server((host, 0))
+        self._listener = socket.create_server((host, port))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         fd = self._listener.fileno()
         settings = {

@@ -1,0 +1,30 @@
+"""A web process for the module, and drivers that no test leaves behind."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from web_tier import WebTier, web_tier
+
+from clients.programs import Watching
+
+Watch = Callable[..., Watching]
+
+
+@pytest.fixture(scope="module")
+def tier(valkey_url: str) -> Iterator[WebTier]:
+    with web_tier(valkey_url) as web:
+        yield web
+
+
+@pytest.fixture
+def watch(tier: WebTier, redis: object) -> Iterator[Watch]:
+    """`watch("curl", job_id, cursor)` starts a driver, at the module's web process unless told `url=`."""
+    with contextlib.ExitStack() as drivers:
+
+        def start(client: str, job_id: str, cursor: str | None = None, *, url: str = tier.url) -> Watching:
+            watching = Watching(client, url, job_id, cursor)
+            drivers.callback(watching.stop)
+            return watching
+
+        yield start

@@ -1,0 +1,5 @@
+"""Chromium's own EventSource."""
+
+from in_page import watch
+
+watch("eventsource.js")

@@ -1,0 +1,16 @@
+"""Our Python client: it resumes by itself, and stops after the end."""
+
+from telling import CURSOR, JOB, URL, tell, tell_end
+
+from rankcast import Client, JobCancelled, JobFailed
+
+with Client(URL) as client:
+    job = client.job(JOB)
+    for event in job.stream(last_event_id=CURSOR):
+        tell(event.id, event.kind, event.data)
+    try:
+        tell_end("succeeded", output=job.result())
+    except JobFailed as failure:
+        tell_end("failed", error=failure.error)
+    except JobCancelled as cancelled:
+        tell_end("cancelled", error=cancelled.error)
