@@ -162,6 +162,10 @@ export class RequestRefused extends RankcastError {
   readonly problem: Record<string, any>;
 }
 
+/** The server asks for a key and got none, or one that it does not know (`status` 401), or one that may not
+ * do this (403). */
+export class NotAllowed extends RequestRefused {}
+
 export class JobError extends RankcastError {
   readonly jobId: string;
 }

@@ -71,6 +71,8 @@ export class RequestRefused extends RankcastError {
   }
 }
 
+export class NotAllowed extends RequestRefused {}
+
 export class JobError extends RankcastError {
   constructor(jobId, message) {
     super(message);
@@ -122,6 +124,7 @@ function refusal({ status, problem }, { jobId = "", task = "" }) {
     case "queue-full":
       return new QueueFull(detail);
   }
+  if ([401, 403].includes(status)) return new NotAllowed(status, problem);
   // A proxy answers so too, while the server behind it restarts.
   return [502, 503, 504].includes(status) ? new StoreUnavailable(detail) : new RequestRefused(status, problem);
 }
@@ -468,6 +471,7 @@ class Transport {
       if (response.status === 200) return new Stream(limit, response.body.getReader());
       const answer = await whole(response, limit);
       if (!answer.isGood) throw refusal(answer, { jobId });
+      limit.end();
       return null;
     } catch (error) {
       limit.end();
