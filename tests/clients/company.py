@@ -26,6 +26,6 @@ class Company:
             raise self._errors[client]
         return self._watching[client]
 
-    def stop(self) -> None:
+    def close(self) -> None:
         for watching in self._watching.values():
-            watching.stop()
+            watching.close()

@@ -24,7 +24,7 @@ def watch(tier: WebTier, redis: object) -> Iterator[Watch]:
 
         def start(client: str, job_id: str, cursor: str | None = None, *, url: str = tier.url) -> Watching:
             watching = Watching(client, url, job_id, cursor)
-            drivers.callback(watching.stop)
+            drivers.callback(watching.close)
             return watching
 
         yield start

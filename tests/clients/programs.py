@@ -79,7 +79,7 @@ class Seen(NamedTuple):
 
 
 class Watching:
-    """A driver at work; `stop` it."""
+    """A driver at work; `close` it."""
 
     def __init__(
         self, client: str, url: str, job_id: str, cursor: str | None = None, *, key: str = ""
@@ -142,7 +142,7 @@ class Watching:
         assert self.ended is not None, self.told
         return self.events
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End it and all that it started, be it done or not."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self._process.pid).children(recursive=True):

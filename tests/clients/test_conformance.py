@@ -107,7 +107,7 @@ def over_cut_lines(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) ->
 
         job_id = site.submit("acme/diary", {"diary": str(diary), "count": 400})
         company = Company(start)
-        stack.callback(company.stop)
+        stack.callback(company.close)
         company.each(Watching.to_end)
         written = [json.loads(line) for line in diary.read_text().splitlines()]
         yield {"company": company, "lines": lines, "written": written, "log": log_of(site.log, job_id)}
@@ -153,7 +153,7 @@ def through_silence(valkey_url: str) -> Iterator[dict[str, Any]]:
             return Watching(client, lines[client].url, claim.job_id)
 
         company = Company(start)
-        stack.callback(company.stop)
+        stack.callback(company.close)
         company.each(lambda watching: watching.has(2))
         over_at = time.monotonic() + SILENCE_S
         wait_until(lambda: time.monotonic() > over_at, "the end of the silence", timeout_s=2 * SILENCE_S)
@@ -248,7 +248,7 @@ def over_a_restart(valkey_url: str) -> Iterator[dict[str, Any]]:
         store, claim = alone(site)
         with web_tier(valkey_url) as web:
             company = Company(lambda client: Watching(client, web.url, claim.job_id))
-            stack.callback(company.stop)
+            stack.callback(company.close)
             append(site.log, claim, 2, '"before"')
             company.each(lambda watching: watching.has(3))
         append(site.log, claim, 3, '"between"')
