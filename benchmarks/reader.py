@@ -80,7 +80,7 @@ class Reader:
         """One request on a fresh connection, recorded until the server closes it."""
         content = b"" if body is None else json.dumps(body).encode()
         head = (
-            f"{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nAccept: */*\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: */*\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
         recorded = []

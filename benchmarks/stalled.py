@@ -134,7 +134,7 @@ def _viewer(port: int, job_id: str) -> socket.socket:
     viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     viewer.settimeout(WAIT_S)
     viewer.connect(("127.0.0.1", port))
-    viewer.sendall(f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    viewer.sendall(f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return viewer
 
 

@@ -53,8 +53,10 @@ def refuse_foreign() -> None:
 
 
 def add_headers(response: flask.Response) -> flask.Response:
-    """On every answer. The URL of a stream may have a token in it, which no other site is to be told."""
+    """On every answer. The URL of a stream may have a token in it, which no other site is to be told, and
+    no cache."""
     response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Cache-Control", "no-store")
     if services().settings.cors:
         response.vary.add("Origin")
     if _is_allowed():

@@ -182,7 +182,8 @@ def address_options(command: F) -> F:
             "--open",
             "is_open",
             is_flag=True,
-            help="Let others in without keys: a --host that they can reach.",
+            envvar="RANKCAST_OPEN",
+            help="Let others in without keys: a --host that they can reach. [env: RANKCAST_OPEN=1]",
         ),
         click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
         click.option(

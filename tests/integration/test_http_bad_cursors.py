@@ -51,7 +51,7 @@ def raw_answer(url: str, path: str, cursor: bytes) -> bytes:
     """What comes back for a request that no client library would send."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as client:
-        head = b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % path.encode()
+        head = b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" % path.encode()
         client.sendall(head + b"Last-Event-ID: " + cursor + b"\r\n\r\n")
         answer = bytearray()
         while data := client.recv(65536):

@@ -409,8 +409,8 @@ def test_a_connection_serves_on_after_a_refusal(web: str) -> None:
     """An unread body must not be taken for the next request."""
     address = urlsplit(web)
     with socket.create_connection((str(address.hostname), address.port or 0), timeout=10) as raw:
-        raw.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345")
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        raw.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12345")
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answers = b""
         while part := raw.recv(65536):
             answers += part

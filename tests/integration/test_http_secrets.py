@@ -38,7 +38,7 @@ def test_no_secret_is_in_anything_that_a_server_wrote(
         )
         job_id, url = made.json()["job_id"], made.json()["urls"]["stream"]
         token = url.partition("token=")[2]
-        assert made.headers["Referrer-Policy"] == "no-referrer"
+        assert (made.headers["Referrer-Policy"], made.headers["Cache-Control"]) == ("no-referrer", "no-store")
         answers = [
             # A link that was followed from a page with the token in its own URL.
             httpx.get(f"{web.url}/jobs", headers={**alice.headers, "Referer": f"{web.url}{url}"}).content,

@@ -36,7 +36,7 @@ def not_reading(url: str, job_id: str) -> Iterator[socket.socket]:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(30)
         client.connect((address.hostname, address.port))
-        client.sendall(f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.sendall(f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         yield client
 
 

@@ -321,7 +321,7 @@ def test_a_viewer_that_does_not_read_holds_nobody_up(
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.settimeout(30)
         slow.connect((address.hostname, address.port))
-        slow.sendall(f"GET /jobs/{claim.job_id}/stream HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        slow.sendall(f"GET /jobs/{claim.job_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         quick = Watch(web, f"/jobs/{claim.job_id}/stream")
         quick.until(2)
 

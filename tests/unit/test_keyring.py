@@ -261,6 +261,16 @@ def test_a_link_to_the_file_stays_a_link(path: Path):
     assert Keyring(path).find(text) is not None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_the_file_stays_its_owners_when_root_edits_it(path: Path):
+    """Else the server that reads it could not any more."""
+    created(path)
+    os.chown(path, 12345, 12346)
+    created(path, "late")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (12345, 12346, 0o600)
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path):
     with pytest.raises(KeyFileUnusable, match="No such file"):
         created(tmp_path / "nowhere" / "keys")
