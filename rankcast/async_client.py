@@ -10,13 +10,14 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from rankcast.errors import JobCancelled, JobFailed
+from rankcast.errors import ConnectionLost, JobCancelled, JobFailed
 from rankcast.event import Event
 from rankcast.files import Reference, download
 from rankcast.follow import Patience, follow, follow_pages, persist
 from rankcast.http_io import AsyncIo, Io
 from rankcast.over_http import ANSWER_S, HttpTransport
 from rankcast.transport import Connection, LogLine, LogPage, Outcome, Transport
+from rankcast.uploads import Source, opened
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 
@@ -232,8 +233,20 @@ class AsyncClient:
     async def download(
         self, reference: Reference, path: str | os.PathLike[str], *, timeout_s: float | None = None
     ) -> Path:
-        """As `Client.download`."""
+        """As `Client.download`. The file is written in the event loop, which waits for the disk meanwhile."""
         return await download(self._transport, reference, path, timeout_s)
+
+    async def upload(
+        self, source: Source, file_name: str | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """As `Client.upload`. The file is read in the event loop, which waits for the disk meanwhile."""
+        patience = Patience.of(timeout_s, sleep=self._transport.sleep)
+        with opened(source, patience) as upload:
+            try:
+                return await self._transport.upload(upload, file_name, timeout_s)
+            except ConnectionLost:
+                patience.left_s()
+                raise
 
 
 def input_of(input: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rankcast.files import Reference
 from rankcast.http_io import BlockingIo
 from rankcast.over_http import ANSWER_S
 from rankcast.transport import LogLine, Transport
+from rankcast.uploads import Source
 
 __all__ = ["DEFAULT_URL", "Client", "Event", "EventStream", "Job"]
 
@@ -216,3 +217,14 @@ class Client:
         there in `timeout_s`, ValueError for a url of another server.
         """
         return run(self._rules.download(reference, path, timeout_s=timeout_s))
+
+    def upload(
+        self, source: Source, file_name: str | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Store a file on the server, for a while, to be named in an input by its `url`.
+
+        `source` is a path, the bytes themselves, or a file that is open for reading; it is sent piece by
+        piece. {"url", "content_type", "file_name", "file_size"}. A connection that breaks is
+        ConnectionLost: nothing was stored, send it again. TimeoutError if it is not done in `timeout_s`.
+        """
+        return run(self._rules.upload(source, file_name, timeout_s=timeout_s))

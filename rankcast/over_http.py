@@ -14,6 +14,7 @@ from rankcast.http_io import Answer, Io, Reply, whole
 from rankcast.refusals import outcome_of, refuse
 from rankcast.sse import Message, Parser
 from rankcast.transport import LogLine, LogPage, Messages, Outcome
+from rankcast.uploads import Upload
 
 CONNECT_S = 10.0
 ANSWER_S = 30.0
@@ -110,6 +111,19 @@ class HttpTransport:
         request = self._request("GET", self._own(url), headers=headers, read_s=SILENCE_S, timeout_s=timeout_s)
         async with self._sent(request, timeout_s) as answer:
             yield answer
+
+    async def upload(self, upload: Upload, file_name: str | None, timeout_s: float | None) -> dict[str, Any]:
+        """Store a file on the server; a reference to it."""
+        return dict(
+            await self.json(
+                "POST",
+                "/files",
+                params={"file_name": file_name or upload.file_name},
+                chunks=upload.chunks,
+                headers=upload.headers(),
+                timeout_s=timeout_s,
+            )
+        )
 
     def _own(self, url: str) -> str:
         """A URL of this server's. The key goes with the request, so it goes nowhere else."""

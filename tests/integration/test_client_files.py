@@ -1,7 +1,14 @@
-"""Downloads of what a task stored beside its log: whole, once, over connections that break."""
+"""Files both ways: downloads over connections that break, uploads piece by piece."""
 
+import io
+import json
 import random
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from in_loop import async_client
@@ -144,3 +151,79 @@ def test_beside_redis_a_reference_is_told_to_need_http(settings, tmp_path):
     assert job.download("data:,x", tmp_path / "x").read_bytes() == b"x"
     assert names(tmp_path) == ["x"]
     beside.close()
+
+
+def store(asked: Asked) -> Answered:
+    """As `POST /files` answers."""
+    name = parse_qs(urlsplit(asked.path).query)["file_name"][0]
+    told = {"url": f"/files/f1/{name}", "file_name": name, "file_size": len(asked.body)}
+    return Answered(201, json.dumps(told).encode(), {"Content-Type": "application/json"})
+
+
+class Pipe(io.BytesIO):
+    """A file whose size nobody knows."""
+
+    name = 7
+
+    def seekable(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "file", "pipe"])
+def test_a_file_is_sent_as_it_is_and_becomes_a_reference(kind, open_client, tmp_path):
+    """By path, as bytes, or open; its name is its own unless another is given."""
+    path = tmp_path / "the photo.png"
+    path.write_bytes(CONTENT)
+    sources = {"path": path, "bytes": CONTENT, "file": path.open("rb"), "pipe": Pipe(CONTENT)}
+    with sources["file"], StubServer(store) as server, open_client(server.url) as client:
+        stored = client.upload(sources[kind])
+        named = client.upload(b"", "other.bin")
+    name = path.name if kind in ("path", "file") else "file"
+    assert stored == {"url": f"/files/f1/{name}", "file_name": name, "file_size": len(CONTENT)}
+    assert named["file_name"] == "other.bin"
+    assert (server.asked[0].method, server.asked[0].body) == ("POST", CONTENT)
+    assert server.asked[0].headers["Content-Type"] == "application/octet-stream"
+    assert ("Content-Length" in server.asked[0].headers) == (kind in ("path", "bytes"))
+
+
+@contextmanager
+def refusing_at_once(problem: bytes) -> Iterator[str]:
+    """Answers 413 to the head of a request, and closes."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            head = b"HTTP/1.1 413 Too large\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(problem)
+            connection.sendall(head + problem)
+            connection.shutdown(socket.SHUT_WR)
+            # What was sent meanwhile is taken, a while: closing on it would be a reset.
+            while connection.recv(1 << 20):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_upload_that_cannot_be_is_told_as_what_it_is(open_client, tmp_path):
+    """Also by an answer that comes while the file is being sent."""
+    problem = json.dumps({"type": "x", "status": 413, "detail": "a file may have 1 bytes at most"}).encode()
+    with refusing_at_once(problem) as url, open_client(url) as client:
+        with pytest.raises(RequestRefused, match="may have 1 bytes"):
+            client.upload(bytes(30_000_000))
+    with open_client("http://127.0.0.1:1") as client, pytest.raises(FileNotFoundError):
+        client.upload(tmp_path / "none")
+
+
+def test_an_upload_gives_up_at_its_time(open_client):
+    """Though every single piece is taken."""
+
+    class Slow(Pipe):
+        def read(self, size: int | None = -1) -> bytes:
+            time.sleep(0.05)
+            return b"x"
+
+    with StubServer(store) as server, open_client(server.url) as client:
+        with pytest.raises(TimeoutError):
+            client.upload(Slow(), timeout_s=0.3)
