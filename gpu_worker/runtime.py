@@ -288,6 +288,8 @@ class Runtime:
 
     def _remove_forgotten(self) -> None:
         store, folder = self._parts.store, self.settings.folder
+        if folder is not None and (expired := folder.uploads().remove_expired()):
+            logger.info("%d uploaded files removed, their time is over", len(expired))
         if (deployment := store.deployment()) is None:
             return
         for job_id in remove_forgotten(self.settings.checkpoints(deployment), store.kept):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rankcast.tasks.artifacts import DirectoryArtifacts
 from rankcast.tasks.disk import unfinished
+from rankcast.tasks.uploads import Uploads
 
 
 class SharedFolder:
@@ -47,6 +48,9 @@ class SharedFolder:
     def artifacts(self, deployment: str) -> Path:
         """The root of its DirectoryArtifacts."""
         return self.path / "artifacts" / deployment
+
+    def uploads(self) -> Uploads:
+        return Uploads(self.path / "files")
 
     def store(self, deployment: str) -> DirectoryArtifacts:
         return DirectoryArtifacts(self.artifacts(deployment))

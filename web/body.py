@@ -26,7 +26,7 @@ def json_body() -> Any:
     """
     text = flask.request.get_data(cache=False)
     # A body without Content-Length is cut off by Werkzeug at its limit, in silence; create_app has
-    # set that one byte higher than ours.
+    # set that one byte higher than ours. (files.py has another.)
     if len(text) > services().settings.max_body_bytes:
         raise RequestEntityTooLarge
     if not text.strip():

@@ -77,8 +77,9 @@ def when_ready(server: Any) -> None:
 
 
 def pre_request(worker: Any, request: Any) -> None:
-    """A connection ends with its stream, so that a viewer who comes back may meet another process."""
-    if request.path.endswith("/stream"):
+    """A connection ends with its stream, so that a viewer who comes back may meet another process; and
+    with an upload, the rest of which would be read before another request, however large it is."""
+    if request.path.endswith("/stream") or request.path == "/files":
         request.force_close()
 
 

@@ -19,6 +19,9 @@ class WebSettings:
     folder: Path | None = None
     #: Largest request body.
     max_body_bytes: int = 8 * 1024 * 1024
+    #: Largest file that may be uploaded, and how long it is kept.
+    max_file_bytes: int = 1024 * 1024 * 1024
+    file_ttl_s: float = 24 * 3600.0
     #: Silence after which a stream gets a comment line. HTML 9.2.7 says "every 15 seconds or so";
     #: common proxies cut an idle connection at 60.
     keepalive_s: float = 15.0
@@ -42,9 +45,10 @@ class WebSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
-        """Read RANKCAST_SHARED, RANKCAST_MAX_BODY_BYTES, RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0:
-        never), RANKCAST_SEND_TIMEOUT_S, RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
-        RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
+        """Read RANKCAST_SHARED, RANKCAST_MAX_BODY_BYTES, RANKCAST_MAX_FILE_BYTES, RANKCAST_FILE_TTL_S,
+        RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never), RANKCAST_SEND_TIMEOUT_S,
+        RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH, RANKCAST_OPEN (1: yes),
+        RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
 
         ValueError, with the variable's name, for what is no number above 0, or no origin.
         """
@@ -53,6 +57,8 @@ class WebSettings:
             shared=Settings.from_env(env),
             folder=Path(env["RANKCAST_SHARED"]).absolute() if env.get("RANKCAST_SHARED") else None,
             max_body_bytes=int(_positive(env, "RANKCAST_MAX_BODY_BYTES", default.max_body_bytes)),
+            max_file_bytes=int(_positive(env, "RANKCAST_MAX_FILE_BYTES", default.max_file_bytes)),
+            file_ttl_s=_positive(env, "RANKCAST_FILE_TTL_S", default.file_ttl_s),
             keepalive_s=_positive(env, "RANKCAST_KEEPALIVE_S", default.keepalive_s),
             stream_max_s=_positive_or_off(env, "RANKCAST_STREAM_MAX_S", default.stream_max_s),
             send_timeout_s=_positive(env, "RANKCAST_SEND_TIMEOUT_S", default.send_timeout_s),

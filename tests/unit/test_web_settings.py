@@ -12,6 +12,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     settings = WebSettings.from_env({})
     assert settings == WebSettings()
     assert (settings.max_body_bytes, settings.keepalive_s, settings.default_task) == (8 << 20, 15.0, None)
+    assert (settings.folder, settings.max_file_bytes, settings.file_ttl_s) == (None, 1 << 30, 86400.0)
     assert (settings.stream_max_s, settings.send_timeout_s) == (600.0, 60.0)
     assert (settings.keys, settings.is_open, settings.cors) == (None, False, frozenset())
     assert settings.stream_token_s == 3600.0
@@ -22,6 +23,9 @@ def test_every_setting_can_be_given() -> None:
         {
             "RANKCAST_REDIS_URL": "redis://elsewhere:1/2",
             "RANKCAST_MAX_BODY_BYTES": "1000",
+            "RANKCAST_SHARED": "/mnt/all",
+            "RANKCAST_MAX_FILE_BYTES": "2000",
+            "RANKCAST_FILE_TTL_S": "60",
             "RANKCAST_KEEPALIVE_S": "0.5",
             "RANKCAST_STREAM_MAX_S": "30",
             "RANKCAST_SEND_TIMEOUT_S": "2.5",
@@ -35,6 +39,7 @@ def test_every_setting_can_be_given() -> None:
     )
     assert settings.shared.redis_url == settings.shared.broker_url == "redis://elsewhere:1/2"
     assert (settings.max_body_bytes, settings.keepalive_s) == (1000, 0.5)
+    assert (settings.folder, settings.max_file_bytes, settings.file_ttl_s) == (Path("/mnt/all"), 2000, 60.0)
     assert (settings.stream_max_s, settings.send_timeout_s) == (30.0, 2.5)
     assert settings.default_task == "acme/steps"
     assert (settings.keys, settings.starter_key_hash) == (Path("/etc/rankcast/keys"), "00ff")
@@ -47,7 +52,14 @@ def test_streams_without_a_longest_time_are_never_sent_away() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["RANKCAST_MAX_BODY_BYTES", "RANKCAST_KEEPALIVE_S", "RANKCAST_SEND_TIMEOUT_S"]
+    "name",
+    [
+        "RANKCAST_MAX_BODY_BYTES",
+        "RANKCAST_MAX_FILE_BYTES",
+        "RANKCAST_FILE_TTL_S",
+        "RANKCAST_KEEPALIVE_S",
+        "RANKCAST_SEND_TIMEOUT_S",
+    ],
 )
 @pytest.mark.parametrize("value", ["0", "-1", "much", "nan", "inf"])
 def test_what_is_no_number_above_0_is_refused_by_name(name: str, value: str) -> None:
