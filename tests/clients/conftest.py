@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 from web_tier import WebTier, web_tier
 
-from clients.programs import Watching
+from clients.programs import CHROMIUM, Watching, skip_if_missing
 
 Watch = Callable[..., Watching]
 
@@ -28,3 +29,13 @@ def watch(tier: WebTier, redis: object) -> Iterator[Watch]:
             return watching
 
         yield start
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """An empty page of a browser of its own."""
+    skip_if_missing("javascript-chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser.new_page()
+        browser.close()

@@ -232,6 +232,21 @@ test("submit sends the task, its input, options and idempotency key, and gives t
   assert.deepEqual([headers["Idempotency-Key"], headers["Content-Type"]], ["once", "application/json"]);
 });
 
+test("a file is sent as it is, under its name or another, and takes as long as it takes", async () => {
+  const { waiting } = timers();
+  const { asked, fetch } = answering(json(201, { url: "/files/1/a%20b.png" }), json(201, {}), json(201, {}));
+  const client = new Client(URL, { fetch });
+  const image = new File([Uint8Array.of(1, 2)], "a b.png", { type: "image/png" });
+  const uploading = client.upload(image);
+  assert.equal(waiting.size, 0);
+  assert.deepEqual(await uploading, { url: "/files/1/a%20b.png" });
+  await client.upload(image, { fileName: "c.png" });
+  await client.upload(new Blob(["x"]));
+  assert.deepEqual(asked.map(({ url }) => url.slice(URL.length)), ["/files?file_name=a%20b.png", "/files?file_name=c.png", "/files?file_name=file"]);
+  assert.equal(asked[0].body, image);
+  assert.equal(asked[0].headers["Content-Type"], undefined, "fetch knows the type of a Blob");
+});
+
 test("every refusal is an error of its own, by its problem's type", async () => {
   const faults = [{ path: "$.steps", message: "too few" }];
   for (const [answer, kind, members] of [

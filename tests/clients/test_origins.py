@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 from jobs import SUCCESS, append, running
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from web_tier import WebTier, web_tier
 
-from clients.programs import CHROMIUM, skip_if_missing
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.store import JobStore
 
@@ -34,15 +33,6 @@ async ({ url, id }) => {
   return { ...asked, origin: new Client().url };
 }
 """
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    skip_if_missing("javascript-chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser.new_page()
-        browser.close()
 
 
 @pytest.fixture(scope="module")

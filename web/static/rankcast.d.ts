@@ -74,6 +74,20 @@ export interface JobsOptions extends CallOptions {
   limit?: number;
 }
 
+export interface UploadOptions extends CallOptions {
+  /** Default: the name of a File, else "file". */
+  fileName?: string;
+}
+
+/** A file that the server keeps for a while. */
+export interface FileReference {
+  /** What an input names it by. */
+  url: string;
+  content_type: string;
+  file_name: string;
+  file_size: number;
+}
+
 /** The live workers, their slots and what runs there; the length of each queue. */
 export interface Status {
   workers: Record<string, any>[];
@@ -100,6 +114,9 @@ export class Client {
   ): AsyncGenerator<Event, void, undefined>;
   /** The job of that id; nothing is asked yet, so it may not exist. */
   job(id: string): Job;
+  /** Store a file on the server, for an input to name by the `url` of what this gives. It takes as long
+   * as it takes: `signal` may end it. */
+  upload(file: Blob, options?: UploadOptions): Promise<FileReference>;
   /** Records of the newest `limit` jobs, newest first, of one task or in one state if asked. */
   jobs(options?: JobsOptions): Promise<Record<string, any>[]>;
   /** Every task that a worker ever registered: name, schemas, world_size, live workers. */

@@ -633,6 +633,12 @@ export class Client {
     return new Job(id, this.#transport);
   }
 
+  /** @param {Blob} file @param {Declared.UploadOptions} [options] @returns {Promise<Declared.FileReference>} */
+  upload(file, { fileName, signal } = {}) {
+    const name = fileName ?? (file instanceof File ? file.name : "file");
+    return this.#transport.json("POST", `/files?file_name=${encodeURIComponent(name)}`, { body: file, signal });
+  }
+
   /** @param {Declared.JobsOptions} [options] @returns {Promise<Record<string, any>[]>} */
   async jobs({ task, state, limit = 50, signal } = {}) {
     const asked = Object.entries({ task, state, limit }).filter(([, value]) => value !== undefined);
