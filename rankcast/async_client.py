@@ -23,7 +23,10 @@ DEFAULT_URL = "http://127.0.0.1:8700"
 
 
 class AsyncEventStream(AsyncIterator[Event]):
-    """As `EventStream`, with `async for`, `async with` and `aclose`."""
+    """As `EventStream`, with `async for`, `async with` and `aclose`.
+
+    To end it while another task waits for its next event, cancel that task.
+    """
 
     def __init__(self, job: "AsyncJob", events: AsyncGenerator[Event, None]) -> None:
         self.job = job

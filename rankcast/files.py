@@ -57,10 +57,11 @@ async def _fetch(transport: Transport, url: str, file: IO[bytes], patience: Pati
             headers |= {"Range": f"bytes={file.tell()}-"} | version
         try:
             async with transport.open(url, headers, patience.left_s()) as answer:
-                patience.connected()
                 if await _begins(answer, file):
                     version = _version(answer)
                     while chunk := await answer.chunk():
+                        # Not before: a server that lost the rest of the file would be asked for ever.
+                        patience.connected()
                         patience.heard()
                         file.write(chunk)
                 return

@@ -25,6 +25,7 @@ MAX_QUIET_S = 2.0
 #: How long to go on trying while no connection can be made.
 PATIENCE_S = 300.0
 
+#: Of a call, however little is left to wait.
 LEAST_CALL_S = 1.0
 #: A pause that is longer than this is worth a line.
 WORTH_TELLING_S = 0.5

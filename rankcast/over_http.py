@@ -13,6 +13,7 @@ from rankcast.errors import ConnectionLost, RankcastError, ServerUnreachable
 from rankcast.http_io import Answer, Io, Reply, whole
 from rankcast.refusals import outcome_of, refuse
 from rankcast.sse import Message, Parser
+from rankcast.tasks.state import JobState
 from rankcast.transport import LogLine, LogPage, Messages, Outcome
 from rankcast.uploads import Upload
 
@@ -82,7 +83,7 @@ class HttpTransport:
             "GET", _path(job_id, "logs"), params=params, job_id=job_id, timeout_s=timeout_s
         )
         lines = [LogLine(**{name: line[name] for name in LogLine._fields}) for line in answer["logs"]]
-        return LogPage(lines, answer["cursor"], answer["state"] in ("succeeded", "failed", "cancelled"))
+        return LogPage(lines, answer["cursor"], JobState(answer["state"]).is_terminal)
 
     @asynccontextmanager
     async def connect(
