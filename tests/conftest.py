@@ -62,8 +62,9 @@ def redis_or_fake(request: pytest.FixtureRequest, valkey_url: str) -> Iterator[r
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    """Defaults, on the server of this test process."""
-    return Settings(redis_url=valkey_url, broker_url=valkey_url)
+    """On the server of this test process. Nobody renews a test's leases, and a busy machine takes its
+    time: they are long, and run out where a test says so (jobs.py)."""
+    return Settings(redis_url=valkey_url, broker_url=valkey_url, lease_s=600.0)
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ import os
 import re
 import signal
 import subprocess
-from dataclasses import replace
 
 import orjson
 import pytest
-import redis as redis_py
 from commands import RANKCAST, Running, clean_env, rankcast
 from helpers import free_port
 from jobs import FAILURE, SUCCESS, TASK, append, running, starting, submit
@@ -18,20 +16,12 @@ from jobs import FAILURE, SUCCESS, TASK, append, running, starting, submit
 from rankcast.tasks.catalog import Catalog, SlotInfo, WorkerInfo
 from rankcast.tasks.job import Outcome
 from rankcast.tasks.logs import LogLine
-from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
-from rankcast.tasks.store import JobStore
 
 
 @pytest.fixture
 def url(web: str) -> str:
     return web
-
-
-@pytest.fixture
-def store(redis: redis_py.Redis, settings: Settings) -> JobStore:
-    """Whose claims outlast the start of some commands on a busy machine: nobody renews them."""
-    return JobStore(redis, replace(settings, lease_s=600.0))
 
 
 def test_submit_prints_the_id_of_a_job_with_the_input_that_was_typed(url, store):

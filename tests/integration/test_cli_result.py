@@ -4,21 +4,18 @@ import base64
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
 import pytest
-import redis as redis_py
 from commands import Running, rankcast
 from helpers import wait_until
 from jobs import FAILURE, running, submit
 from stub_server import Answered, StubServer
 
 from rankcast.tasks.job import Outcome
-from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
@@ -33,12 +30,6 @@ IMAGE = {
 @pytest.fixture
 def url(web: str) -> str:
     return web
-
-
-@pytest.fixture
-def store(redis: redis_py.Redis, settings: Settings) -> JobStore:
-    """Whose claims outlast the start of some commands on a busy machine: nobody renews them."""
-    return JobStore(redis, replace(settings, lease_s=600.0))
 
 
 def returned(store: JobStore, output: Any) -> str:

@@ -4,30 +4,20 @@ import json
 import signal
 import socket
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import redis as redis_py
 from commands import RANKCAST, ROOT, Running, clean_env, rankcast
 from helpers import free_port
 from jobs import SUCCESS, TASK, append, running, submit
 from stub_server import Answered, StubServer
 
 from rankcast.tasks.logs import LogLine
-from rankcast.tasks.settings import Settings
-from rankcast.tasks.store import JobStore
 
 
 @pytest.fixture
 def url(web: str) -> str:
     return web
-
-
-@pytest.fixture
-def store(redis: redis_py.Redis, settings: Settings) -> JobStore:
-    """Whose claims outlast the start of some commands on a busy machine: nobody renews them."""
-    return JobStore(redis, replace(settings, lease_s=600.0))
 
 
 def test_submit_tells_the_job_as_json(url, store):

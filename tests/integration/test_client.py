@@ -5,7 +5,6 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -36,7 +35,6 @@ from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.logs import LogLine
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
-from rankcast.tasks.store import JobStore
 
 CLIENTS = {"sync": Client, "async": async_client}
 
@@ -92,10 +90,8 @@ def test_every_event_arrives_once_and_in_order_over_a_line_that_is_cut_many_time
     assert proxy.count >= 30
 
 
-def test_a_stream_goes_on_at_another_web_process(open_client, valkey_url, redis, settings, event_log):
+def test_a_stream_goes_on_at_another_web_process(open_client, valkey_url, store, event_log):
     """A deploy: the process ends, for a moment nobody answers, another takes over."""
-    # Nobody renews the lease here, and on a busy machine two web tiers take their time.
-    store = JobStore(redis, replace(settings, lease_s=600))
     claim = running(store)
     proxy = CuttingProxy(0, iter(()))
     with open_client(proxy.url) as client:

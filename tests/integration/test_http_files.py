@@ -120,7 +120,9 @@ def test_an_upload_that_breaks_off_is_no_file(
     http.post("/files", content=b"whole")
     before = left_in(shared)
     start = b"400\r\n" if b"chunked" in framing else b""
-    answer = raw(tier, b"POST /files HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n" + start + b"y" * 500)
+    answer = raw(
+        tier, b"POST /files HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n" + start + b"y" * 500
+    )
     assert b" 201 " not in answer
     wait_until(lambda: left_in(shared) == before, "nothing is left of it")
 
