@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum, auto
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rankcast.gpu_worker.checkpoints import is_here
@@ -28,6 +29,7 @@ from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slot, Slots
 from rankcast.gpu_worker.supervision import Control, Limit
+from rankcast.tasks.disk import remove
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.job import Claim, JobErrorInfo, Outcome, new_token
 from rankcast.tasks.redo import KEEP_S
@@ -204,6 +206,7 @@ class Attempt:
 
     def _call(self, group: RankGroup) -> Outcome | GiveBack:
         claim, began = self._claim, time.monotonic()
+        rules = self._parts.settings.file_rules(claim)
         asked_s = claim.options.timeout_s
         try:
             told = group.run(
@@ -214,7 +217,7 @@ class Attempt:
                     attempt=claim.attempt,
                     input=claim.input.decode(),
                     checkpoints=str(self._parts.settings.checkpoints(claim.deployment)),
-                    files=asdict(self._parts.settings.file_rules(claim)),
+                    files=asdict(rules),
                     **self._beginning(),
                 ),
                 control=self._control,
@@ -226,6 +229,7 @@ class Attempt:
         finally:
             self._metrics["run_ms"] = _ms_since(began)
             drop_broken_group(self._slot)
+            remove(Path(rules.scratch))
         self._final_seq = told.final_seq
         return self._decide(told.output, told.error)
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,6 +162,20 @@ class DistributedWorker:
         self._need_job("there is nothing to save while no job runs")
         with self._activity.held():
             return self._services.save_artifact(name, value)
+
+    def fetch_input(self, url: str | Mapping[str, Any]) -> Path:
+        """A file with what an input names: a data URL, a file that was uploaded (`POST /files`) or stored by
+        a job, of the same API key, or the URL of a host that this worker may ask (`--fetch-host`). Also the
+        whole reference, with its `url`.
+
+        On any rank, each with a file of its own, which is gone when the attempt is over. Blocks: in an
+        `async def`, use `run_in_worker`. InputNotFetched for what cannot be had, may not be, is too large or
+        takes too long; left uncaught it ends the job as `invalid_input`. RuntimeError as `save_artifact`.
+        """
+        self._activity.touch()
+        self._need_job("nothing can be fetched while no job runs")
+        with self._activity.held():
+            return self._services.fetch_input(url)
 
     @property
     def cancelled(self) -> bool:

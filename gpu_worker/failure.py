@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rankcast.gpu_worker.messages import Failed
 from rankcast.tasks.disk import FULL
-from rankcast.tasks.errors import EventTooLarge, InvalidInput, NotEncodable, StaleAttempt
+from rankcast.tasks.errors import EventTooLarge, InputNotFetched, InvalidInput, NotEncodable, StaleAttempt
 
 MAX_MESSAGE, MAX_TRACEBACK = 4096, 32 * 1024
 
@@ -21,6 +21,7 @@ _OWN_FILES = frozenset(str(Path(__file__).with_name(f"{name}.py")) for name in (
 
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (InvalidInput, "invalid_input"),
+    (InputNotFetched, "invalid_input"),
     (NotEncodable, "not_encodable"),
     (EventTooLarge, "not_encodable"),
     (StaleAttempt, "worker_lost"),

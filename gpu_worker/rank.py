@@ -25,7 +25,9 @@ from rankcast.gpu_worker import failure, output, seeds, tensors
 from rankcast.gpu_worker.artifacts import AttemptArtifacts
 from rankcast.gpu_worker.checkpoints import AttemptFolder
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
+from rankcast.gpu_worker.fetch import Host, Limits
 from rankcast.gpu_worker.files import FileRules
+from rankcast.gpu_worker.inputs import InputFiles
 from rankcast.gpu_worker.load import NotLoadable, TaskClass, is_imported, load
 from rankcast.gpu_worker.messages import (
     Call,
@@ -48,6 +50,7 @@ from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import StaleAttempt
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.settings import Settings
+from rankcast.tasks.uploads import Uploads
 
 HEARTBEAT_S = 1.0
 #: Between two looks whether Redis was restarted, while that could cost events.
@@ -92,6 +95,7 @@ class Running(NamedTuple):
     rules: FileRules
     checkpoints: AttemptFolder
     artifacts: AttemptArtifacts
+    inputs: InputFiles
 
 
 class Rank:
@@ -233,7 +237,17 @@ class Rank:
         )
         store = None if rules.artifacts is None else DirectoryArtifacts(Path(rules.artifacts))
         artifacts = AttemptArtifacts(store, call.job_id, call.fence, owner=rules.owner, tensors=tensors)
-        return Running(call, rules, checkpoints, artifacts)
+        inputs = InputFiles(
+            Path(rules.scratch),
+            # Ranks fetch side by side into one folder.
+            prefix=f"{self._start.rank}-",
+            limits=Limits(rules.max_fetch_bytes, rules.fetch_timeout_s),
+            owner=rules.owner,
+            uploads=None if rules.uploads is None else Uploads(Path(rules.uploads)),
+            artifacts=store,
+            hosts=[Host.parse(each) for each in rules.fetch_hosts],
+        )
+        return Running(call, rules, checkpoints, artifacts, inputs)
 
     def _told(self, error: BaseException) -> Message:
         final_seq = 0
@@ -274,10 +288,11 @@ class Rank:
     def cast(self, result: Any, image_format: str) -> None:
         assert self._publisher is not None
         assert self._running is not None
-        call, rules, _, artifacts = self._running
-        encoded = encode(result, image_format, apart=artifacts.apart(rules.max_inline_event_bytes))
+        running = self._running
+        apart = running.artifacts.apart(running.rules.max_inline_event_bytes)
+        encoded = encode(result, image_format, apart=apart)
         # What was stored may have taken so long that another job runs by now.
-        self._publisher.put(encoded, progress_of(result), only_for=call)
+        self._publisher.put(encoded, progress_of(result), only_for=running.call)
 
     def checkpoint_dir(self) -> Path:
         assert self._running is not None
@@ -292,6 +307,10 @@ class Rank:
     def save_artifact(self, name: str, value: Any) -> dict[str, Any]:
         assert self._running is not None
         return self._running.artifacts.save(name, value)
+
+    def fetch_input(self, given: str | Mapping[str, Any]) -> Path:
+        assert self._running is not None
+        return self._running.inputs.fetch(given)
 
     def _announce(self, call: Call, path: str, about: Mapping[str, Any]) -> None:
         assert self._publisher is not None

@@ -33,7 +33,7 @@ from rankcast.gpu_worker.ticker import Ticker
 from rankcast.gpu_worker.wakeups import LOOK_EVERY_S, WakeUps, own_queue
 from rankcast.tasks.catalog import Catalog, SlotInfo, TaskInfo, WorkerInfo
 from rankcast.tasks.connect import connect
-from rankcast.tasks.disk import refuse_unwritable, remove_forgotten
+from rankcast.tasks.disk import refuse_unwritable, remove, remove_forgotten
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.logs import JobLogs
 from rankcast.tasks.shared import SharedFolder
@@ -210,6 +210,7 @@ class Runtime:
         with contextlib.suppress(StoreUnavailable):
             self._catalog.retire(self.worker_id, list(self.tasks))
         self._forkserver.stop()
+        remove(self.settings.scratch / self.worker_id)
         self._ahead.close()
         self._redis.close()
 
@@ -287,6 +288,9 @@ class Runtime:
             self._wake_ups.poke()
 
     def _remove_forgotten(self) -> None:
+        for left in self.settings.scratch.glob("*"):
+            if has_died(left.name, self.settings.host):
+                remove(left)
         store, folder = self._parts.store, self.settings.folder
         if folder is not None and (expired := folder.uploads().remove_expired()):
             logger.info("%d uploaded files removed, their time is over", len(expired))

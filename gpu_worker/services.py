@@ -3,9 +3,13 @@
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from rankcast.gpu_worker.fetch import Limits
+from rankcast.gpu_worker.files import FETCH_TIMEOUT_S, MAX_FETCH_BYTES
+from rankcast.gpu_worker.inputs import InputFiles
 from rankcast.tasks.artifacts import reference
 
 
@@ -26,6 +30,9 @@ class Services(Protocol):
 
     def save_artifact(self, name: str, value: Any) -> dict[str, Any]:
         """Store, and return the reference."""
+
+    def fetch_input(self, given: str | Mapping[str, Any]) -> Path:
+        """Have a file of it in a folder that goes with the attempt."""
 
     def use_device(self) -> None:
         """Make the rank's device that of the calling thread."""
@@ -61,6 +68,11 @@ class Alone:
             # What it would take a library to write stays empty.
             path.write_bytes(value.encode() if isinstance(value, str) else _bytes_of(value))
         return reference(path.as_uri(), name, path.stat().st_size)
+
+    def fetch_input(self, given: str | Mapping[str, Any]) -> Path:
+        """Data URLs alone: there is no deployment here that could have files."""
+        inputs = InputFiles(self.checkpoint_dir(), prefix="", limits=Limits(MAX_FETCH_BYTES, FETCH_TIMEOUT_S))
+        return inputs.fetch(given)
 
     def use_device(self) -> None:
         pass

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from rankcast.gpu_worker.files import MAX_INLINE_EVENT_BYTES, MAX_INLINE_OUTPUT_BYTES, FileRules
+from rankcast.gpu_worker.fetch import Host
+from rankcast.gpu_worker.files import (
+    FETCH_TIMEOUT_S,
+    MAX_FETCH_BYTES,
+    MAX_INLINE_EVENT_BYTES,
+    MAX_INLINE_OUTPUT_BYTES,
+    FileRules,
+)
 from rankcast.tasks.job import Claim
 from rankcast.tasks.settings import Settings, cache_folder, host_name
 from rankcast.tasks.shared import SharedFolder
@@ -43,6 +50,10 @@ class WorkerSettings:
     #: What an event, and the output, hold of images, tensors, arrays and bytes, as base64.
     max_inline_event_bytes: int = MAX_INLINE_EVENT_BYTES
     max_inline_output_bytes: int = MAX_INLINE_OUTPUT_BYTES
+    #: Hosts that tasks may fetch inputs from, as fetch.Host reads them; and the limits of one such file.
+    fetch_hosts: tuple[str, ...] = ()
+    max_fetch_bytes: int = MAX_FETCH_BYTES
+    fetch_timeout_s: float = FETCH_TIMEOUT_S
     host: str = field(default_factory=host_name)
     deployment: Settings = field(default_factory=Settings)
 
@@ -62,6 +73,9 @@ class WorkerSettings:
             drain_timeout_s=_seconds(env, "RANKCAST_DRAIN_TIMEOUT_S", None),
             max_inline_event_bytes=_whole(env, "RANKCAST_MAX_INLINE_EVENT_BYTES", MAX_INLINE_EVENT_BYTES),
             max_inline_output_bytes=_whole(env, "RANKCAST_MAX_INLINE_OUTPUT_BYTES", MAX_INLINE_OUTPUT_BYTES),
+            fetch_hosts=_hosts(env.get("RANKCAST_FETCH_HOSTS", "")),
+            max_fetch_bytes=_whole(env, "RANKCAST_MAX_FETCH_BYTES", MAX_FETCH_BYTES),
+            fetch_timeout_s=_seconds(env, "RANKCAST_FETCH_TIMEOUT_S", FETCH_TIMEOUT_S),
             is_sharing_gpus=env.get("RANKCAST_SHARE_GPU") == "1",
             shared=Path(env["RANKCAST_SHARED"]).absolute() if env.get("RANKCAST_SHARED") else None,
             cache=cache_folder(env),
@@ -80,10 +94,20 @@ class WorkerSettings:
         is_served = folder is not None and folder.is_served
         return FileRules(
             artifacts=str(folder.artifacts(claim.deployment)) if folder and is_served else None,
+            uploads=str(folder.uploads_root) if folder and is_served else None,
+            scratch=str(self.scratch / claim.worker / f"{claim.job_id}-{claim.fence}"),
             owner=claim.owner,
+            fetch_hosts=self.fetch_hosts,
+            max_fetch_bytes=self.max_fetch_bytes,
+            fetch_timeout_s=self.fetch_timeout_s,
             max_inline_event_bytes=self.max_inline_event_bytes,
             max_inline_output_bytes=self.max_inline_output_bytes,
         )
+
+    @property
+    def scratch(self) -> Path:
+        """Folders of workers on this host, by their ids, with what their attempts fetched."""
+        return self.cache / "scratch"
 
     def checkpoints(self, deployment: str) -> Path:
         """The folder for the checkpoints of a deployment."""
@@ -106,6 +130,16 @@ def _gpus(text: str) -> tuple[int, ...] | None:
     if not gpus or len(set(gpus)) < len(gpus):
         raise ValueError(f"RANKCAST_GPUS: {text!r} does not list GPUs, such as '0-3', '0,2' or 'none'")
     return tuple(gpus)
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    for entry in entries:
+        try:
+            Host.parse(entry)
+        except ValueError as error:
+            raise ValueError(f"RANKCAST_FETCH_HOSTS: {error}") from None
+    return entries
 
 
 def _whole(env: Mapping[str, str], name: str, default: W) -> int | W:

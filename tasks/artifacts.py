@@ -162,6 +162,11 @@ def content_type_of(name: str) -> str:
     return kind if kind is not None and encoding is None else BYTES
 
 
+def suffix_of(content_type: str) -> str:
+    """An end for the name of such a file, `.bin` where none is known."""
+    return _TYPES.guess_extension(content_type) or ".bin"
+
+
 def reference(url: str, name: str, size: int, **more: Any) -> dict[str, Any]:
     """What stands for a file in an event, an output or an input."""
     return {

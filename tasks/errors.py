@@ -10,6 +10,7 @@ RankcastError
 ├── IdempotencyKeyReused    409  the key stands for a job that was asked for otherwise
 ├── QueueFull               429  the task's queue is at its limit
 ├── StoreUnavailable        503  Redis does not answer
+├── InputNotFetched              what an input names cannot be had, or may not be
 ├── NotEncodable                 a value that has no JSON form, with its path
 └── EventTooLarge                one event over the hard limit
 
@@ -118,6 +119,10 @@ class StoreUnavailable(RankcastError):
 
     http_status = 503
     title = "Redis is not reachable"
+
+
+class InputNotFetched(RankcastError, ValueError):
+    """Raised by `fetch_input` for what cannot be had, or may not be: unknown, too large, not allowed."""
 
 
 class NotEncodable(RankcastError, TypeError):

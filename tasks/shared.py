@@ -49,8 +49,12 @@ class SharedFolder:
         """The root of its DirectoryArtifacts."""
         return self.path / "artifacts" / deployment
 
+    @property
+    def uploads_root(self) -> Path:
+        return self.path / "files"
+
     def uploads(self) -> Uploads:
-        return Uploads(self.path / "files")
+        return Uploads(self.uploads_root)
 
     def store(self, deployment: str) -> DirectoryArtifacts:
         return DirectoryArtifacts(self.artifacts(deployment))

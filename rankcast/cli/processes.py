@@ -40,6 +40,7 @@ class WorkerOptions:
     warm: Sequence[str] = ()
     host_name: str | None = None
     shared: str | None = None
+    fetch_host: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ def worker_env(options: WorkerOptions, env: Mapping[str, str], folder: str) -> d
         "RANKCAST_WARM": ",".join(options.warm) or None,
         "RANKCAST_HOST": options.host_name,
         "RANKCAST_SHARED": options.shared,
+        "RANKCAST_FETCH_HOSTS": ",".join(options.fetch_host) or None,
     }
     told = {**env, **{name: str(value) for name, value in said.items() if value is not None}}
     if any(not is_file(task) for task in options.tasks):

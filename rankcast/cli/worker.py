@@ -21,6 +21,13 @@ def slot_options(command: F) -> F:
             "--slot-gpus", type=click.IntRange(1), help="GPUs of one slot; default: the largest task's."
         ),
         click.option("--gpus", metavar="0-3", help="GPUs to use; default: all visible; none: the CPU."),
+        click.option(
+            "--fetch-host",
+            multiple=True,
+            metavar="HOST",
+            help="Tasks may fetch inputs from this host: NAME, NAME:PORT, or NAME=ADDRESS for one that is "
+            "not public.",
+        ),
         shared_option,
     ):
         command = option(command)

@@ -21,12 +21,14 @@ def test_what_a_worker_is_told_is_what_its_settings_read(tmp_path):
         warm=["acme/steps", "acme/more"],
         host_name="gpu-1",
         shared="/mnt/all",
+        fetch_host=["files.example.com", "minio:9000=10.0.0.7"],
     )
     settings = WorkerSettings.from_env(worker_env(options, {}, str(tmp_path)))
     assert settings.tasks == ("/a/steps.py", "/b/more.py")
     assert (settings.gpus, settings.slot_gpus, settings.cpu_slots) == ((0, 1, 2, 3), 2, 3)
     assert (settings.warm, settings.host) == (("acme/steps", "acme/more"), "gpu-1")
     assert settings.shared == Path("/mnt/all")
+    assert settings.fetch_hosts == ("files.example.com", "minio:9000=10.0.0.7")
     assert settings.deployment.redis_url == settings.deployment.broker_url == "redis://:pw@host:1/0"
 
 

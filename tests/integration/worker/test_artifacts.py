@@ -1,6 +1,7 @@
 """Large results of real workers through a real web tier: two attempts, two hosts, one folder or not."""
 
 import io
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +110,34 @@ def test_a_worker_removes_the_artifacts_of_forgotten_jobs(
         started.wait_log(f"job {gone}: artifacts removed, the job is forgotten")
     wait_until(lambda: store.names(gone) == [], "the end of the forgotten job's artifacts")
     assert store.names(claim.job_id) == ["7-1-a.txt"]
+
+
+def test_what_was_uploaded_is_a_file_on_every_rank(
+    site: Site, web: WebTier, shared: SharedFolder, tmp_path: Path
+):
+    """As its reference in the input; each rank has its own, and they go with the attempt. So is what another
+    job stored. What nobody has, and what is not allowed, is the input's fault."""
+    cache = tmp_path / "cache"
+    env = {**on(shared, "gpu-1"), "XDG_CACHE_HOME": str(cache)}
+    with httpx.Client(base_url=web.url) as http, worker(site.url, "stores.py", folder=tmp_path, env=env):
+        sent = http.post("/files", params={"file_name": "note.txt"}, content="ä".encode()).json()
+        reader = site.submit("t/reads", {"file": sent})
+        assert site.wait_ended(reader).state is JobState.SUCCEEDED
+        told = json.loads(site.store.output(reader) or b"")
+        assert [each["text"] for each in told] == ["ä", "ä"]
+        assert len({each["path"] for each in told}) == 2
+        assert all(Path(each["path"]).is_relative_to(cache) for each in told)
+        wait_until(lambda: not list(cache.rglob("*note.txt")), "the end of what was fetched")
+
+        writer = site.submit("t/stores")
+        site.wait_ended(writer)
+        stored = json.loads(site.store.output(writer) or b"")["saved"]["note.txt"]
+        assert site.wait_ended(site.submit("t/reads", {"file": stored["url"]})).state is JobState.SUCCEEDED
+
+        for file in (f"{sent['url']}x", "http://127.0.0.1:1/", "file:///etc/hostname"):
+            error = site.wait_ended(site.submit("t/reads", {"file": file})).error
+            assert error is not None
+            assert (error["kind"], error["type"]) == (
+                "invalid_input",
+                "rankcast.tasks.errors.InputNotFetched",
+            )
