@@ -25,6 +25,7 @@ class Folder:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="rankcast-"))
+        self.artifacts = self.path / "artifacts"
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
@@ -49,6 +50,11 @@ class Ran:
     @property
     def results(self) -> list[Any]:
         return _results(self.events)
+
+    def artifact(self, reference: Mapping[str, Any]) -> Path:
+        """The file that a reference in the output or in an event stands for; it goes with this object."""
+        job_id, _, name = str(reference["url"]).split("/")[-3:]
+        return self._folder.artifacts / job_id / name
 
 
 class RunFailed(JobFailed):

@@ -6,6 +6,7 @@ ways themselves are in `here.py` (one rank, in this process) and `ranks.py` (a g
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from typing import Any, Self
 import orjson
 
 from rankcast.errors import NotATask
+from rankcast.gpu_worker.files import FileRules
 from rankcast.gpu_worker.load import TaskClass, task_class
 from rankcast.gpu_worker.rehearsal import RehearsedCall
 from rankcast.tasks.declare import declaration_of
@@ -86,5 +88,6 @@ class Rehearsal(ABC):
             input=text,
             checkpoints=str(self._folder.path),
             resumes_from=resumes_from,
+            files=asdict(FileRules(artifacts=str(self._folder.artifacts))),
             cancel_after=cancel_after,
         )

@@ -228,6 +228,20 @@ def test_values_are_encoded_as_in_a_rank():
     assert (ran.output["width"], ran.output["height"]) == (4, 2)
 
 
+def test_what_is_stored_beside_the_log_can_be_read():
+    """Saved by hand, or because it is large."""
+
+    @task("t/stores")
+    class Stores(DistributedWorker):
+        def __call__(self) -> Any:
+            self.add_streaming_result({"mask": np.ones(1_000_000)})
+            return self.save_artifact("notes.txt", "three")
+
+    ran = run(Stores)
+    assert ran.artifact(ran.output).read_text() == "three"
+    assert np.load(ran.artifact(ran.results[0]["mask"])).sum() == 1_000_000
+
+
 def test_async_methods_are_awaited():
     @task("t/async")
     class Async(DistributedWorker):
