@@ -16,12 +16,14 @@ from helpers import clean_env
 from rankcast.cli import main
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+CLIENTS = (ROOT / "docs" / "clients.md").read_text()
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README)
 
 
-def block(language: str, words: str) -> str:
+def block(language: str, words: str, page: str = README) -> str:
     """The one code block of this language with these words."""
-    [found] = [text for kind, text in BLOCKS if kind == language and words in text]
+    [found] = [text for kind, text in BLOCK.findall(page) if kind == language and words in text]
     return found
 
 
@@ -74,6 +76,23 @@ def test_the_python_client_streams_and_has_the_result(up: Up, tmp_path: Path):
         sys.executable, "-c", at(up, block("python", "from rankcast import Client")), up=up, cwd=tmp_path
     )
     assert told.splitlines()[-1] == str({"prompt": "A sunset", "steps": 20, "ranks": 2})
+
+
+@pytest.mark.parametrize("words", ["with Client()", "AsyncClient()"])
+def test_the_python_clients_of_the_clients_page_do_too(up: Up, tmp_path: Path, words: str):
+    told = run(sys.executable, "-c", block("python", words, CLIENTS), up=up, cwd=tmp_path)
+    assert told.splitlines()[-1] == str({"prompt": "A sunset", "steps": 20, "ranks": 2})
+
+
+def test_a_task_is_tested_without_a_server(up: Up, tmp_path: Path):
+    shutil.copy(STEPS, tmp_path)
+    run(
+        sys.executable,
+        "-c",
+        f"from steps import Steps\n{block('python', 'rankcast.testing')}",
+        up=up,
+        cwd=tmp_path,
+    )
 
 
 def test_delay_queues_the_same_job_beside_redis(up: Up, tmp_path: Path, valkey_url: str):
