@@ -53,7 +53,7 @@ def forkserver(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
 
 @pytest.fixture
 def hold(
-    forkserver: ForkServer, store: JobStore, event_log: EventLog, settings: Settings
+    forkserver: ForkServer, store: JobStore, event_log: EventLog, settings: Settings, tmp_path: Path
 ) -> Iterator[Callable[..., Held]]:
     """`hold("gpu/two", 0, 0)` starts a group of that task on these devices, one a rank."""
     with contextlib.ExitStack() as groups:
@@ -69,6 +69,6 @@ def hold(
                 devices=devices,
             )
             groups.callback(group.kill)
-            return Held(group, store, event_log, lines)
+            return Held(group, store, event_log, lines, tmp_path)
 
         yield hold

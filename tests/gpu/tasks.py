@@ -44,8 +44,9 @@ class Two(Reports):
 
 @task("gpu/streams")
 class Streams(DistributedWorker):
-    def __call__(self):
-        self.add_streaming_result({"latents": torch.arange(4.0, device=self.device)})
+    def __call__(self, size: int = 4):
+        latents = torch.arange(size, device=self.device).to(torch.bfloat16)
+        self.add_streaming_result({"latents": latents})
 
 
 @task("gpu/hog", cancel_grace_s=0.2)

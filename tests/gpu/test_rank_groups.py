@@ -1,7 +1,10 @@
 """What only a GPU can show: CUDA after the forkserver's preload, NCCL, and memory that comes back."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from rankcast.gpu_worker.files import FileRules
 from rankcast.gpu_worker.gpu_memory import memory_holders
 
 TASKS = "tasks.py"
@@ -36,6 +39,16 @@ def test_a_tensor_on_the_gpu_can_be_streamed(hold):
     held = hold("gpu/streams", 0)
     held.run()
     assert held.results()[0]["latents"]["shape"] == [4]
+
+
+def test_a_large_tensor_on_the_gpu_is_stored_bit_for_bit(hold, tmp_path):
+    held = hold("gpu/streams", 0)
+    held.files = FileRules(artifacts=str(tmp_path / "artifacts"))
+    held.run(size=200_000)
+    told = held.results()[0]["latents"]
+    assert (told["content_type"], told["dtype"]) == ("application/safetensors", "torch.bfloat16")
+    path = tmp_path / "artifacts" / held.claim.job_id / told["url"].rpartition("/")[2]
+    assert torch.equal(load_file(path)["tensor"], torch.arange(200_000).to(torch.bfloat16))
 
 
 def test_a_slot_is_clean_once_the_memory_of_its_killed_group_is_back(hold, wait_until):
