@@ -20,6 +20,7 @@ WORDS = {
     ("rankcast.client", "DEFAULT_URL"),
     ("rankcast.errors", "describe"),
     ("rankcast.tasks.declare", "is_file"),
+    ("rankcast.tasks.settings", "cache_folder"),
 }
 
 #: What a server is started with: where its files lie, and who may use it. No user's script needs that.

@@ -3,12 +3,14 @@
 import http.server
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from rankcast.gpu_worker.fetch import Host, Limits, fetch, is_public
 from rankcast.tasks.errors import InputNotFetched
@@ -210,6 +212,34 @@ def test_a_listed_host_is_asked_by_its_name_at_the_address_that_was_listed(tmp_p
         limits=LIMITS,
         resolve=never,
     )
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_certificate_is_checked_for_the_name_that_was_listed(
+    tmp_path: Path,
+    server: http.server.ThreadingHTTPServer,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
+):
+    """Not for the address; one of an authority that nobody knows is refused."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("files.internal").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    if is_known:
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    hosts = [Host.parse(f"{name}:{port}=127.0.0.1") for name in ("files.internal", "other.internal")]
+
+    def at(name: str) -> None:
+        fetch(f"https://{name}:{port}/", tmp_path / "file", hosts=hosts, limits=LIMITS, resolve=never)
+
+    if is_known:
+        at("files.internal")
+        assert (tmp_path / "file").read_bytes() == b"data"
+    with pytest.raises(InputNotFetched, match="CERTIFICATE_VERIFY_FAILED"):
+        at("other.internal" if is_known else "files.internal")
 
 
 def test_no_proxy_is_asked(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch):
