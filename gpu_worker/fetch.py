@@ -103,6 +103,12 @@ class _Target:
     port: int
     path: str
 
+    @property
+    def shown(self) -> str:
+        """The host as a request names it: a signed URL is one of the name alone."""
+        name = f"[{self.host.name}]" if ":" in self.host.name else self.host.name
+        return name if self.port == PORTS[self.scheme] else f"{name}:{self.port}"
+
 
 def _judged(url: str, hosts: Sequence[Host]) -> _Target:
     # What parsers read differently (backslashes, blanks, line ends, other alphabets) is not read at all.
@@ -153,18 +159,23 @@ def _answer(
     is_late = threading.Event()
     with contextlib.ExitStack() as stack:
         try:
-            raw = stack.enter_context(_connected(addresses, target.port, deadline))
-            watch = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, [raw, is_late])
+            sock = stack.enter_context(_connected(addresses, target.port, deadline))
+            if target.scheme == "https":
+                # Not yet a handshake: what may take its time begins under the watch.
+                sock = stack.enter_context(
+                    ssl.create_default_context().wrap_socket(
+                        sock, server_hostname=target.host.name, do_handshake_on_connect=False
+                    )
+                )
+            watch = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, [sock, is_late])
             watch.daemon = True
             watch.start()
             stack.callback(watch.cancel)
-            sock = raw
-            if target.scheme == "https":
-                context = ssl.create_default_context()
-                sock = stack.enter_context(context.wrap_socket(raw, server_hostname=target.host.name))
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
             connection = http.client.HTTPConnection(target.host.name, target.port)
             connection.sock = sock
-            connection.request("GET", target.path, headers={"User-Agent": "rankcast"})
+            connection.request("GET", target.path, headers={"Host": target.shown, "User-Agent": "rankcast"})
             response = stack.enter_context(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             why = "it takes too long" if is_late.is_set() else f"{type(error).__name__}: {error}"
@@ -183,10 +194,11 @@ def _connected(addresses: Sequence[str], port: int, deadline: float) -> socket.s
     raise failed
 
 
-def _cut(raw: socket.socket, is_late: threading.Event) -> None:
+def _cut(sock: socket.socket, is_late: threading.Event) -> None:
     is_late.set()
     with contextlib.suppress(OSError):
-        raw.shutdown(socket.SHUT_RDWR)
+        # Of the connection itself: TLS would first take its own state away from who reads.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _save(

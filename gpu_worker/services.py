@@ -44,6 +44,7 @@ class Alone:
 
     def __init__(self) -> None:
         self._folder: Path | None = None
+        self._inputs: InputFiles | None = None
 
     def cast(self, result: Any, image_format: str) -> None:
         pass
@@ -71,8 +72,10 @@ class Alone:
 
     def fetch_input(self, given: str | Mapping[str, Any]) -> Path:
         """Data URLs alone: there is no deployment here that could have files."""
-        inputs = InputFiles(self.checkpoint_dir(), prefix="", limits=Limits(MAX_FETCH_BYTES, FETCH_TIMEOUT_S))
-        return inputs.fetch(given)
+        if self._inputs is None:
+            limits = Limits(MAX_FETCH_BYTES, FETCH_TIMEOUT_S)
+            self._inputs = InputFiles(self.checkpoint_dir(), prefix="", limits=limits)
+        return self._inputs.fetch(given)
 
     def use_device(self) -> None:
         pass

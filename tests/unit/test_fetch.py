@@ -232,12 +232,14 @@ def test_a_certificate_is_checked_for_the_name_that_was_listed(
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     hosts = [Host.parse(f"{name}:{port}=127.0.0.1") for name in ("files.internal", "other.internal")]
 
-    def at(name: str) -> None:
-        fetch(f"https://{name}:{port}/", tmp_path / "file", hosts=hosts, limits=LIMITS, resolve=never)
+    def at(name: str, path: str = "/", limits: Limits = LIMITS) -> None:
+        fetch(f"https://{name}:{port}{path}", tmp_path / "file", hosts=hosts, limits=limits, resolve=never)
 
     if is_known:
         at("files.internal")
         assert (tmp_path / "file").read_bytes() == b"data"
+        with pytest.raises(InputNotFetched, match="too long|longer than"):
+            at("files.internal", "/slow", Limits(max_bytes=1000, timeout_s=0.5))
     with pytest.raises(InputNotFetched, match="CERTIFICATE_VERIFY_FAILED"):
         at("other.internal" if is_known else "files.internal")
 
@@ -311,7 +313,7 @@ def test_who_takes_too_long_is_cut_off(tmp_path: Path, port: int):
     """After the head, where no time-out of a single read would help."""
     hosts = [Host.parse(f"127.0.0.1:{port}")]
     limits = Limits(max_bytes=1000, timeout_s=0.3)
-    with pytest.raises(InputNotFetched, match=r"longer than 0\.3 s"):
+    with pytest.raises(InputNotFetched, match="too long|longer than"):
         fetch(f"http://127.0.0.1:{port}/slow", tmp_path / "file", hosts=hosts, limits=limits)
 
 

@@ -128,7 +128,8 @@ def test_left_uncaught_it_is_the_inputs_fault():
 def test_files_can_be_tried_without_any_rank(tmp_path: Path):
     """Data URLs, and what is text or bytes already; in a folder that goes with the worker."""
     worker = DistributedWorker()
-    assert worker.fetch_input("data:,x").read_bytes() == b"x"
+    first, second = (worker.fetch_input(f"data:,{text}") for text in "xy")
+    assert (first.read_bytes(), second.read_bytes()) == (b"x", b"y")
     with pytest.raises(InputNotFetched, match="--shared"):
         worker.fetch_input(f"/files/{'0' * 32}/a")
     saved = worker.save_artifact("note.txt", "ä")
