@@ -13,7 +13,7 @@ from rankcast.tasks.errors import InputNotFetched
 from rankcast.tasks.job import new_job_id
 from rankcast.tasks.uploads import Uploads
 
-JOB = new_job_id()
+JOB = "7f" * 16
 
 
 @pytest.fixture

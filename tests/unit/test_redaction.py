@@ -24,6 +24,7 @@ SECRETS = (TEXT.split("_")[2], TOKEN)
         f"?key={TEXT}",
         f"token={TOKEN}|-",
     ],
+    ids=["access log", "path", "header", "headers", "key in a query", "end of a line"],
 )
 def test_a_secret_is_taken_out_of_a_line_wherever_it_stands(line: str):
     """And what stands around it stays."""
