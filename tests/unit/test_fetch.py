@@ -238,7 +238,7 @@ def test_a_certificate_is_checked_for_the_name_that_was_listed(
     if is_known:
         at("files.internal")
         assert (tmp_path / "file").read_bytes() == b"data"
-        with pytest.raises(InputNotFetched, match="too long|longer than"):
+        with pytest.raises(InputNotFetched, match=r"too long|longer than"):
             at("files.internal", "/slow", Limits(max_bytes=1000, timeout_s=0.5))
     with pytest.raises(InputNotFetched, match="CERTIFICATE_VERIFY_FAILED"):
         at("other.internal" if is_known else "files.internal")
@@ -313,7 +313,7 @@ def test_who_takes_too_long_is_cut_off(tmp_path: Path, port: int):
     """After the head, where no time-out of a single read would help."""
     hosts = [Host.parse(f"127.0.0.1:{port}")]
     limits = Limits(max_bytes=1000, timeout_s=0.3)
-    with pytest.raises(InputNotFetched, match="too long|longer than"):
+    with pytest.raises(InputNotFetched, match=r"too long|longer than"):
         fetch(f"http://127.0.0.1:{port}/slow", tmp_path / "file", hosts=hosts, limits=limits)
 
 
