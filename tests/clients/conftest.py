@@ -23,8 +23,10 @@ def watch(tier: WebTier, redis: object) -> Iterator[Watch]:
     """`watch("curl", job_id, cursor)` starts a driver, at the module's web process unless told `url=`."""
     with contextlib.ExitStack() as drivers:
 
-        def start(client: str, job_id: str, cursor: str | None = None, *, url: str = tier.url) -> Watching:
-            watching = Watching(client, url, job_id, cursor)
+        def start(
+            client: str, job_id: str, cursor: str | None = None, *, url: str = tier.url, key: str = ""
+        ) -> Watching:
+            watching = Watching(client, url, job_id, cursor, key=key)
             drivers.callback(watching.close)
             return watching
 

@@ -13,24 +13,10 @@ from sseclient import SSEClient
 from web_tier import WebTier
 
 from clients.conftest import Watch
-from clients.programs import CLIENTS, Watching, skip_if_missing
+from clients.programs import skip_if_missing
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.store import JobStore
 from rankcast.web.settings import WebSettings
-
-
-@pytest.mark.parametrize("client", CLIENTS)
-def test_a_key_is_sent_as_a_header(client: str, tier: WebTier, store: JobStore, redis: object) -> None:
-    """By all but the EventSource of browsers, which takes no headers: its URL has to carry a token."""
-    skip_if_missing(client)
-    claim = running(store)
-    store.finish(claim, SUCCESS, 1)
-    line = CuttingProxy(urlsplit(tier.url).port or 0, itertools.repeat(None))
-    watching = Watching(client, line.url, claim.job_id, key="rk_secret")
-    with contextlib.closing(line), contextlib.closing(watching):
-        watching.to_end()
-    is_sent = b"authorization: key rk_secret" in line.streams[0].lower()
-    assert is_sent == (client != "eventsource-chromium")
 
 
 @pytest.mark.parametrize("client", ["eventsource-chromium", "eventsource-npm"])
