@@ -10,8 +10,9 @@ NPM := tests/clients/node_modules/.package-lock.json
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
 
+# Many tests wait for processes and clocks: three files at a time keep two cores busy, the longest first.
 test: $(VENV)/.test $(NPM)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # mypy sees rankcast.tasks, .gpu_worker and .web only where they are installed; build/ goes first
 # because a module that was deleted would be installed out of it.

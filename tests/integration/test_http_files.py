@@ -9,6 +9,7 @@ import httpx
 import psutil
 import pytest
 import redis as redis_py
+from api_keys import give
 from helpers import wait_until
 from web_tier import WebTier, told, web_tier
 
@@ -173,3 +174,15 @@ def test_no_path_leads_to_another_file(http: httpx.Client, tier: WebTier, path: 
     for where in (f"{folder}/{path}", f"/files/{path}/file", f"/files/{path}"):
         answer = raw(tier, f"GET {where} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert answer.split(b" ", 2)[1] in (b"308", b"404", b"405"), answer
+
+
+def test_a_file_is_its_keys_alone(valkey_url: str, redis: redis_py.Redis, tmp_path: Path):
+    """For another key there is none; an admin's sees it."""
+    path = tmp_path / "keys"
+    alice, bob, admin = give(path, "alice"), give(path, "bob"), give(path, "root", ["admin"])
+    options = {"RANKCAST_SHARED": str(tmp_path / "shared"), "RANKCAST_KEYS": str(path)}
+    with web_tier(valkey_url, **options) as tier, httpx.Client(base_url=tier.url, timeout=60) as http:
+        url = http.post("/files", content=b"mine", headers=alice.headers).json()["url"]
+        assert http.get(url).status_code == 401
+        told(http.get(url, headers=bob.headers), 404, "unknown-file")
+        assert [http.get(url, headers=each.headers).content for each in (alice, admin)] == [b"mine"] * 2

@@ -21,7 +21,8 @@ BLOCKER = """
 import sys
 # The face of the package brings these along: the base class that users' code derives from.
 FACE = {"rankcast.gpu_worker"} | {
-    f"rankcast.gpu_worker.{name}" for name in ("activity", "checkpoints", "distributed_worker", "leftovers")
+    f"rankcast.gpu_worker.{name}"
+    for name in "activity checkpoints distributed_worker fetch files inputs leftovers services".split()
 }
 class Blocker:
     def find_spec(self, name, path=None, target=None):
