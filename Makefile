@@ -10,7 +10,7 @@ NPM := tests/clients/node_modules/.package-lock.json
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
 
-# Many tests wait for processes and clocks: three files at a time keep two cores busy, the longest first.
+# Many tests wait for processes and clocks: three files at a time keep two cores busy, from the longest (chaos) on.
 test: $(VENV)/.test $(NPM)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -1,6 +1,5 @@
 """The way to the jobs through the web tier, over HTTP: which requests are sent, and what answers mean."""
 
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from rankcast.sse import Message, Parser
 from rankcast.tasks.state import JobState
 from rankcast.transport import LogLine, LogPage, Messages, Outcome
 from rankcast.uploads import Upload
+from rankcast.web.exposure import is_loopback
 
 CONNECT_S = 10.0
 ANSWER_S = 30.0
@@ -218,14 +218,6 @@ def _authorization(key: str | None, url: str) -> dict[str, str]:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("the key (RANKCAST_KEY) must be printable ASCII characters without spaces")
     address = urlsplit(url)
-    if address.scheme == "http" and not _is_loopback(address.hostname or ""):
+    if address.scheme == "http" and not is_loopback(address.hostname or ""):
         log.warning("the key goes to %s without encryption: whoever is on the way can read it", url)
     return {"Authorization": f"Key {key}"}
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -27,6 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankcast.tasks.disk import sync
 from rankcast.tasks.errors import RankcastError
 
 #: How a key begins, so that people and scanners for leaked secrets know it at sight.
@@ -240,18 +241,10 @@ def _replace(path: Path, text: str) -> None:
         except BaseException:
             os.unlink(name)
             raise
-        _sync_folder(path.parent)
+        # A key that was shown is in the file after a loss of power, and one that was revoked is not.
+        sync(path.parent)
     except OSError as error:
         raise KeyFileUnusable(f"cannot write {path}: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """A key that was shown is in the file after a loss of power, and one that was revoked is not."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def chosen(keys: Sequence[ApiKey], id_or_name: str) -> ApiKey | None:
