@@ -28,11 +28,14 @@ async def download(
 ) -> Path:
     """Write what `reference` stands for to `path`, or into the directory `path`; the file's path.
 
+    A directory whose name ends in `/` is made if it is not there.
     TimeoutError where it is not there after `timeout_s`.
     """
     patience = Patience.of(timeout_s, sleep=transport.sleep)
     url = reference if isinstance(reference, str) else str(reference["url"])
     target = Path(path)
+    if os.fspath(path).endswith("/"):
+        target.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
         target /= _name_of(reference, url)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")

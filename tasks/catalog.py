@@ -113,7 +113,8 @@ class Catalog:
 
     def task(self, name: str) -> TaskInfo:
         """The task of that name; UnknownTask, with the names there are, if none was ever registered."""
-        found = self._read(name)
+        # "" asks for all of them, and is the name of none.
+        found = self._read(name) if name else []
         if not found:
             with at_the_edge():
                 known = [each.decode() for each in cast(list[bytes], self._redis.hkeys(keys.TASKS))]

@@ -52,7 +52,7 @@ class ScopeMissing(RankcastError):
     title = "The API key does not allow this"
 
     def __init__(self, needed: str) -> None:
-        super().__init__(f"this API key lacks the scope {needed!r}")
+        super().__init__(f"this API key lacks the scope {needed}")
         self.needed = needed
 
 

@@ -40,8 +40,9 @@ def test_a_registered_task_is_known_to_everybody(catalog: Catalog):
 def test_an_unknown_task_is_refused_with_the_names_there_are(catalog: Catalog):
     """Whoever mistyped sees what to type."""
     catalog.register([STEPS])
-    with pytest.raises(UnknownTask, match="acme/steps"):
-        catalog.task("acme/stepz")
+    for name in ("acme/stepz", ""):
+        with pytest.raises(UnknownTask, match="acme/steps"):
+            catalog.task(name)
 
 
 def test_a_task_outlives_its_workers(catalog: Catalog):

@@ -79,6 +79,13 @@ def test_a_file_that_was_written_anew_meanwhile_is_taken_from_its_start(open_cli
     assert (tmp_path / "mine").read_bytes() == other
 
 
+def test_a_directory_that_ends_in_a_slash_is_made(open_client, tmp_path):
+    """Else the next file would replace this one, under the directory's name."""
+    with StubServer(FileServer()) as server, open_client(server.url) as client:
+        assert client.download(REFERENCE, f"{tmp_path}/out/") == tmp_path / "out" / "weights.bin"
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == CONTENT
+
+
 def test_the_file_there_before_stays_until_the_new_one_is_complete(open_client, tmp_path):
     """Whoever reads it meanwhile reads a whole one; a download that fails leaves nothing of its own."""
     target = tmp_path / "weights.bin"
