@@ -80,10 +80,14 @@ class AttemptArtifacts:
         """Where one event, or the output, puts what it cannot hold; None without a store."""
         return Apart(self, max_inline_bytes) if self._store else None
 
-    def put(self, name: str, file: _File) -> tuple[str, dict[str, Any]]:
-        """Store a file; what it is called there, and the reference."""
+    def put(self, name: str, file: _File, *, is_given: bool = True) -> tuple[str, dict[str, Any]]:
+        """Store a file; what it is called there, and the reference. A name that is not given by the task
+        gets a number, so that files which are fetched into one folder do not replace each other."""
         assert self._store is not None
-        stored = stored_name(self._fence, next(self._numbers), name)
+        number = next(self._numbers)
+        if not is_given:
+            name = f"-{number}".join(os.path.splitext(name))
+        stored = stored_name(self._fence, number, name)
         size = self._store.put(self._job_id, stored, file.write, owner=self._owner)
         return stored, reference(url_of(self._job_id, stored), name, size, **file.more)
 
@@ -143,7 +147,7 @@ class Apart:
             self._artifacts.remove(self._stored.pop())
 
     def _put(self, name: str, file: _File) -> dict[str, Any]:
-        stored, told = self._artifacts.put(name, file)
+        stored, told = self._artifacts.put(name, file, is_given=False)
         self._stored.append(stored)
         return told
 

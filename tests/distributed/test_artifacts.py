@@ -64,7 +64,7 @@ def test_what_is_too_large_for_an_event_is_stored_and_referred_to(held: Held):
         pictures["preview"].items()
         >= {
             "content_type": "image/png",
-            "file_name": "image.png",
+            "file_name": "image-1.png",
             "width": 900,
             "height": 900,
         }.items()

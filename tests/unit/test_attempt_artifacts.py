@@ -34,6 +34,14 @@ def test_the_same_name_twice_is_two_files(tmp_path: Path):
     assert [(tmp_path / JOB / name).read_text() for name in urls] == ["1", "2", "3"]
 
 
+def test_files_that_the_task_did_not_name_have_names_of_their_own(tmp_path: Path):
+    """Whoever fetches all previews into one folder has them all."""
+    apart = attempt(tmp_path).apart(0)
+    assert apart is not None
+    names = [apart.put("image.png", b"x")["file_name"] for _ in range(3)]
+    assert names == ["image-1.png", "image-2.png", "image-3.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
