@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from rankcast.errors import ConnectionLost, RankcastError, ServerUnreachable
+from rankcast.errors import ConnectionLost, RankcastError, ServerUnreachable, UnknownJob
 from rankcast.http_io import Answer, Io, Reply, whole
 from rankcast.refusals import outcome_of, refuse
 from rankcast.sse import Message, Parser
@@ -208,6 +208,9 @@ class AnswerMessages:
 
 
 def _path(job_id: str, *rest: str) -> str:
+    """UnknownJob for what no path can have as one of its parts, however it is quoted."""
+    if job_id in ("", ".", "..") or "/" in job_id:
+        raise UnknownJob(job_id)
     return "/".join(["/jobs", quote(job_id, safe=""), *rest])
 
 

@@ -41,7 +41,7 @@ def refuse(reply: Reply, *, job_id: str = "", task: str = "") -> NoReturn:
         case "unknown-task":
             raise UnknownTask(task, problem.get("known", ()))
         case "unknown-job":
-            raise UnknownJob(job_id)
+            raise UnknownJob(problem.get("job_id", job_id))
         case "invalid-input":
             raise InvalidInput([Fault(fault["path"], fault["message"]) for fault in problem["errors"]])
         case "idempotency-key-reused":

@@ -120,6 +120,8 @@ def from_error(error: RankcastError) -> flask.Response:
     members: dict[str, Any] = {}
     if isinstance(error, InvalidInput):
         members["errors"] = [fault._asdict() for fault in error.faults]
+    if isinstance(error, UnknownJob):
+        members["job_id"] = error.job_id
     if isinstance(error, UnknownTask):
         members["known"] = error.known
     if isinstance(error, IdempotencyKeyReused):

@@ -52,8 +52,12 @@ class Ran:
         return _results(self.events)
 
     def artifact(self, reference: Mapping[str, Any]) -> Path:
-        """The file that a reference in the output or in an event stands for; it goes with this object."""
-        job_id, _, name = str(reference["url"]).split("/")[-3:]
+        """The file that a reference in the output or in an event stands for; it goes with this object.
+        ValueError for what is no such reference, such as a value that is in its event as a data URL."""
+        url = str(reference.get("url"))
+        if not url.startswith("/jobs/"):
+            raise ValueError(f"{url[:40]!r} is not stored beside the log")
+        job_id, _, name = url.split("/")[-3:]
         return self._folder.artifacts / job_id / name
 
 

@@ -236,6 +236,21 @@ def test_a_job_that_was_forgotten_is_told_as_such(job_of, store, redis):
             ask()
 
 
+@pytest.mark.parametrize("job_id", ["", ".", "..", "a/b", "../jobs"])
+def test_what_no_path_can_name_is_no_job(job_of, job_id):
+    """An empty variable on a command line, say."""
+    job = job_of(job_id)
+    for ask in (job.record, job.result, job.cancel, job.logs, lambda: list(job.stream())):
+        with pytest.raises(UnknownJob, match=repr(job_id).replace(".", r"\.")):
+            ask()
+
+
+def test_a_download_from_a_forgotten_job_names_it(client, tmp_path):
+    job_id = "0" * 32
+    with pytest.raises(UnknownJob, match=job_id):
+        client.download(f"/jobs/{job_id}/artifacts/7-1-a.png", tmp_path)
+
+
 def test_a_record_says_the_same_both_ways(client, settings, store):
     """Programs may be moved from one way to the other."""
     claim = running(store, priority=2)

@@ -240,6 +240,9 @@ def test_what_is_stored_beside_the_log_can_be_read():
     ran = run(Stores)
     assert ran.artifact(ran.output).read_text() == "three"
     assert np.load(ran.artifact(ran.results[0]["mask"])).sum() == 1_000_000
+    for other in ({"url": "data:image/png;base64,AA/BB/CC"}, {}):
+        with pytest.raises(ValueError, match="is not stored beside the log"):
+            ran.artifact(other)
 
 
 def test_async_methods_are_awaited():
