@@ -59,7 +59,8 @@ def data_folder(data: Path | None) -> Iterator[tuple[Path, Sequence[int]]]:
             yield Path(name), ()
         return
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        # It has the inputs and results of everybody's jobs: other users of this machine do not read them.
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data / "lock").open("w")
     except OSError as error:
         raise Failure(f"--data {data}: {error.strerror}") from error

@@ -70,6 +70,7 @@ def test_what_is_kept_in_data_is_there_the_next_time(tmp_path: Path):
         with Client(up.url) as client:
             job = client.submit("examples/steps", prompt="x", steps=1)
             job.result(60)
+        assert data.stat().st_mode & 0o777 == 0o700, "it has everybody's inputs and results"
         again = rankcast("up", "--tasks", STEPS, "--port", "0", "--data", data)
         assert (again.returncode, again.stdout) == (1, "")
         assert "another `rankcast up` uses it" in again.stderr
