@@ -1,5 +1,6 @@
 """Jobs on a real worker, from the submit to the end event."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from workers import Site, Worker, worker
 
 from rankcast.tasks.celery_app import queue_of
 from rankcast.tasks.event import END, RESULT, STATE, EventId
+from rankcast.tasks.job import JobOptions
 from rankcast.tasks.state import JobState
 
 
@@ -107,6 +109,22 @@ def test_a_job_whose_message_is_lost_runs_all_the_same(site: Site, host: Worker)
     site.store.cancel(first)
     for job_id in jobs:
         output(site, job_id)
+
+
+def test_a_job_whose_message_is_lost_runs_though_no_slot_is_ever_free(site: Site, host: Worker):
+    """Others have messages, of its own task and of another: whenever the slot is free, one is there."""
+    task, tenth = "acme/steps", {"steps": 2, "delay_s": 0.05}
+    others = deque(site.submit(task, tenth) for _ in range(3))
+    forgotten = site.store.create(task=task, input=b'{"steps":1}', options=JobOptions()).job_id
+    other_forgotten = site.store.create(task="acme/other", input=b"{}", options=JobOptions()).job_id
+    busy = 0
+    while not all(site.store.record(each).state.is_terminal for each in (forgotten, other_forgotten)):
+        busy += 1
+        assert busy < 100, "a hundred jobs came after it, and ran before it"
+        others.append(site.submit(task, tenth))
+        site.wait_ended(others.popleft())
+    for job_id in others:
+        site.wait_ended(job_id)
 
 
 def test_a_message_for_a_job_that_has_ended_does_nothing(site: Site, host: Worker):
