@@ -9,7 +9,7 @@ import flask
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
-from rankcast.web import artifacts, auth, catalog, direct, files, health, jobs, origins, problems, static
+from rankcast.web import artifacts, auth, catalog, direct, fal, files, health, jobs, origins, problems, static
 from rankcast.web.services import EXTENSION, make_services
 from rankcast.web.settings import WebSettings
 
@@ -30,9 +30,10 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     for hook in (services.start, origins.answer_preflight, origins.refuse_foreign, auth.admit):
         app.before_request(hook)
     app.after_request(origins.add_headers)
-    for module in (jobs, artifacts, files, direct, catalog, health, static):
+    for module in (jobs, artifacts, files, direct, catalog, health, static, fal):
         app.register_blueprint(module.routes)
     auth.check_routes(app)
+    app.wsgi_app = fal.Dispatch(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(RankcastError, problems.from_error)
     app.register_error_handler(HTTPException, problems.from_http)
     app.register_error_handler(RequestEntityTooLarge, problems.too_large)

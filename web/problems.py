@@ -169,10 +169,15 @@ def too_large(error: RequestEntityTooLarge) -> flask.Response:
 
 def from_bug(error: Exception) -> flask.Response:
     """Anything else is ours to mend: told in full to the log, and to the client only that it happened."""
-    log.error("request failed: %s %s", flask.request.method, flask.request.path, exc_info=error)
+    tell_bug(error)
     return problem(
         500,
         slug="internal-error",
         title="Internal error",
         detail="Something went wrong here; the server's log has the details.",
     )
+
+
+def tell_bug(error: Exception) -> None:
+    """Put it in the log, with its traceback."""
+    log.error("request failed: %s %s", flask.request.method, flask.request.path, exc_info=error)
