@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,14 +21,31 @@ from helpers import wait_until
 KEEPALIVE_S = 0.2
 
 
+class Tls(NamedTuple):
+    """Files of a server's certificate, and of the authority that clients are to trust."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
 class WebTier:
     """gunicorn with our configuration, as `rankcast web` starts it, on `port` or one of its own."""
 
     def __init__(
-        self, redis_url: str, *, host: str = "127.0.0.1", port: int = 0, cwd: Path | None = None, **env: str
+        self,
+        redis_url: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        cwd: Path | None = None,
+        tls: Tls | None = None,
+        **env: str,
     ) -> None:
         self._listener = socket.create_server((host, port))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
+        self.tls = tls
         fd = self._listener.fileno()
         settings = {
             "RANKCAST_REDIS_URL": redis_url,
@@ -38,7 +56,9 @@ class WebTier:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "gunicorn", "--bind", f"fd://{fd}"),
-                *("--config", "python:rankcast.web.gunicorn_conf", "rankcast.web.app:create_app()"),
+                *("--config", "python:rankcast.web.gunicorn_conf"),
+                *(() if tls is None else ("--certfile", tls.certificate, "--keyfile", tls.key)),
+                "rankcast.web.app:create_app()",
             ],
             env={**os.environ, **settings},
             cwd=cwd,
@@ -47,7 +67,8 @@ class WebTier:
 
     def wait_until_ready(self) -> None:
         # The socket listens already: this waits until somebody answers.
-        httpx.get(f"{self.url}/healthz", timeout=30).raise_for_status()
+        trusted = True if self.tls is None else ssl.create_default_context(cafile=self.tls.authority)
+        httpx.get(f"{self.url}/healthz", timeout=30, verify=trusted).raise_for_status()
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
