@@ -76,8 +76,9 @@ def told(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["type"].removeprefix("urn:rankcast:problem:")
 
 
-#: What answers anybody: whether the process lives, and the JavaScript client, which has no secrets.
-OPEN = frozenset({"/healthz", "/static/<name>"})
+#: What answers anybody: whether the process lives, the JavaScript client, which has no secrets, and the
+#: refusal of what fal's proxy cannot place.
+OPEN = frozenset({"/healthz", "/static/<name>", "/api/fal/proxy"})
 
 
 def routes(job_id: str) -> list[tuple[str, str, str]]:
