@@ -84,10 +84,17 @@ class _Source(NamedTuple):
     sha: str
 
 
+#: File of lua/ -> what is in it. Read at once: later a process may have no descriptor left to open one.
+_LUA = {
+    file.name: file.read_text()
+    for file in resources.files("rankcast.tasks.lua").iterdir()
+    if file.name.endswith(".lua")
+}
+
+
 @cache
 def _source(name: str, has_shebang: bool) -> _Source:
-    folder = resources.files("rankcast.tasks.lua")
-    text = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    text = _LUA["prelude.lua"] + _LUA[f"{name}.lua"]
     if has_shebang and name not in REFUSED_WHEN_FULL:
         text = f"#!lua flags=allow-oom\n{text}"
     return _Source(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
