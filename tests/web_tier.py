@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 import psutil
+import pytest
 from helpers import wait_until
 
 KEEPALIVE_S = 0.2
@@ -102,6 +103,17 @@ def web_tier(redis_url: str, **options: Any) -> Iterator[WebTier]:
         yield web
     finally:
         web.stop()
+
+
+@contextlib.contextmanager
+def two_webs(redis_url: str, **env: str) -> Iterator[tuple[WebTier, WebTier]]:
+    """As behind a load balancer."""
+    with web_tier(redis_url, **env) as first, web_tier(redis_url, **env) as second:
+        yield first, second
+
+
+#: A stream is written to the sockets of all its viewers by one greenlet, or is a generator each.
+BOTH_WAYS = [pytest.param("1", id="taken-over"), pytest.param("0", id="generator")]
 
 
 class Frame(NamedTuple):

@@ -12,6 +12,7 @@ from rankcast.tasks.errors import RankcastError
 from rankcast.web import artifacts, auth, catalog, direct, fal, files, health, jobs, origins, problems, static
 from rankcast.web.services import EXTENSION, make_services
 from rankcast.web.settings import WebSettings
+from rankcast.web.takeover import TakeOver
 
 
 def create_app(settings: WebSettings | None = None) -> flask.Flask:
@@ -33,6 +34,8 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     for module in (jobs, artifacts, files, direct, catalog, health, static, fal):
         app.register_blueprint(module.routes)
     auth.check_routes(app)
+    if settings.takes_over:
+        app.wsgi_app = TakeOver(app.wsgi_app, services)  # type: ignore[method-assign]
     app.wsgi_app = fal.Dispatch(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(RankcastError, problems.from_error)
     app.register_error_handler(HTTPException, problems.from_http)

@@ -85,6 +85,7 @@ def pre_request(worker: Any, request: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["rankcast"]
+    services.access_log = worker.log
     # A thread of the system's own, while others go on: of those that Python has, gevent made greenlets.
     services.blocking = lambda function, *args: gevent.get_hub().threadpool.apply(function, args)
     for listener in worker.sockets:

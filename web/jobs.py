@@ -16,7 +16,7 @@ from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
 from rankcast.web.responses import json_response, stream_response, urls
 from rankcast.web.services import services
-from rankcast.web.stream import Reader, chunks
+from rankcast.web.stream import STREAM, Reader, Stream, chunks
 
 LARGEST_LIST = 500
 LARGEST_LOGS = 10_000
@@ -72,7 +72,12 @@ def stream(job_id: str) -> flask.Response:
         return flask.Response(status=204, headers=sse.HEADERS)
     if flask.request.method == "HEAD":
         return stream_response(())
-    viewer = to.hub.follow(job_id)
+    release = to.places.take()
+    try:
+        viewer = to.hub.follow(job_id)
+    except BaseException:
+        release()
+        raise
     reader = Reader(
         viewer=viewer,
         event_log=to.event_log,
@@ -80,7 +85,8 @@ def stream(job_id: str) -> flask.Response:
         keepalive_s=to.settings.keepalive_s,
         lifetime_s=to.settings.stream_max_s,
     )
-    return stream_response(chunks(reader, viewer), on_close=viewer.leave)
+    found = flask.request.environ[STREAM] = Stream(reader, viewer, release)
+    return stream_response(chunks(found), on_close=found.leave)
 
 
 def _start(event_log: EventLog, job_id: str) -> Start:

@@ -20,6 +20,7 @@ from rankcast.tasks.errors import (
     UnknownJob,
     UnknownTask,
 )
+from rankcast.web.places import TooManyStreams
 from rankcast.web.responses import urls
 from rankcast.web.services import services
 
@@ -85,6 +86,7 @@ SLUGS: dict[type[RankcastError], str] = {
     UnknownJob: "unknown-job",
     IdempotencyKeyReused: "idempotency-key-reused",
     QueueFull: "queue-full",
+    TooManyStreams: "too-many-streams",
     StoreUnavailable: "redis-away",
 }
 

@@ -26,6 +26,7 @@ from rankcast.tasks.sweep import Sweep, SweepThread
 from rankcast.web.hub import SILENCE_S, Hub
 from rankcast.web.keyring import Keyring, starter_key
 from rankcast.web.lastused import LastUsed
+from rankcast.web.places import Places
 from rankcast.web.settings import WebSettings
 
 EXTENSION = "rankcast"
@@ -52,6 +53,7 @@ class Services:
     catalog: Catalog
     submitter: Submitter
     hub: Hub
+    places: Places
     sweep: SweepThread
     #: None: there are no keys, and nobody is asked for one.
     keyring: Keyring | None
@@ -60,6 +62,8 @@ class Services:
     folder: SharedFolder | None = None
     #: Makes a call that waits for a disk, so that nobody else waits: gunicorn_conf puts a thread here.
     blocking: Callable[..., Any] = _call
+    #: gunicorn's logger, which has the access log; gunicorn_conf puts it here.
+    access_log: Any = None
     folder_id: str | None = field(default=None, init=False)
     _told: set[str] = field(default_factory=set, init=False)
     _started_in: int | None = field(default=None, init=False)
@@ -122,6 +126,7 @@ def make_services(settings: WebSettings) -> Services:
         catalog=catalog,
         submitter=Submitter(store=store, catalog=catalog, app=make_app(shared)),
         hub=Hub(url=shared.redis_url, event_log=event_log, silence_s=min(SILENCE_S, settings.keepalive_s)),
+        places=Places(settings.max_streams),
         sweep=SweepThread(Sweep(client, shared)),
         keyring=_keyring(settings),
         last_used=LastUsed(KeyUse(client)),

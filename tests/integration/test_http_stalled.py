@@ -14,7 +14,7 @@ import pytest
 import redis as redis_py
 from helpers import wait_until
 from jobs import SUCCESS, append, ids, running
-from web_tier import Watch, WebTier, frames_of, web_tier
+from web_tier import BOTH_WAYS, Watch, WebTier, frames_of, web_tier
 
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Claim
@@ -68,12 +68,13 @@ def rss(web: WebTier) -> int:
     return sum(each.memory_info().rss for each in psutil.Process(web.process.pid).children())
 
 
+@pytest.mark.parametrize("way", BOTH_WAYS)
 def test_stalled_viewers_cost_a_bounded_memory_and_nobody_else_notices(
-    valkey_url: str, store: JobStore, event_log: EventLog
+    way: str, valkey_url: str, store: JobStore, event_log: EventLog
 ) -> None:
     """A hundred of them, while a job streams 20 MB: its other viewer has all, and they still can."""
     first, claim = running(store), running(store)
-    with web_tier(valkey_url) as web, ExitStack() as clients:
+    with web_tier(valkey_url, RANKCAST_TAKE_OVER=way) as web, ExitStack() as clients:
         warm = Watch(web.url, f"/jobs/{first.job_id}/stream")
         play_much(store, event_log, first)
         warm.to_end()

@@ -4,7 +4,7 @@ import http.client
 import random
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import pytest
 import redis as redis_py
 from helpers import wait_until
 from jobs import FAILURE, SUCCESS, append, forget, ids, running, starting, submit
-from web_tier import Watch, WebTier, frames_of, web_tier
+from web_tier import BOTH_WAYS, Watch, WebTier, frames_of, two_webs, web_tier
 
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Claim, Outcome
@@ -25,6 +25,12 @@ from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep
 from rankcast.web.hub import CLIENT_NAME
 from rankcast.web.services import MAX_REDIS_CONNECTIONS
+
+
+@pytest.fixture(scope="module", params=BOTH_WAYS)
+def webs(request: pytest.FixtureRequest, valkey_url: str) -> Iterator[tuple[WebTier, WebTier]]:
+    with two_webs(valkey_url, RANKCAST_TAKE_OVER=request.param) as both:
+        yield both
 
 
 def subscribers(redis: redis_py.Redis, job_id: str) -> int:

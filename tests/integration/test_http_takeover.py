@@ -1,0 +1,151 @@
+"""What is true of streams whose sockets were taken over, beside all that is true of any stream."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis as redis_py
+from helpers import wait_until
+from jobs import SUCCESS, append, ids, running
+from web_tier import BOTH_WAYS, Watch, WebTier, told, web_tier
+
+from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.store import JobStore
+
+MOST = 5
+VIEWERS = 30
+
+
+@pytest.fixture(scope="module", params=BOTH_WAYS)
+def small_tier(request: pytest.FixtureRequest, valkey_url: str) -> Iterator[WebTier]:
+    """A process that has few streams."""
+    with web_tier(valkey_url, RANKCAST_TAKE_OVER=request.param, RANKCAST_MAX_STREAMS=str(MOST)) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def silent_tier(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WebTier, Path]]:
+    """No keepalive, which would find a client that is gone; and an access log."""
+    lines = tmp_path_factory.mktemp("web") / "access.log"
+    log = f"--access-logfile {lines}"
+    with web_tier(valkey_url, RANKCAST_KEEPALIVE_S="600", GUNICORN_CMD_ARGS=log) as web:
+        yield web, lines
+
+
+def followed(redis: redis_py.Redis, job_id: str) -> bool:
+    return bool(redis.pubsub_numsub(JobKeys(job_id).live)[0][1])
+
+
+def descriptors(web: WebTier) -> int:
+    return sum(int(each.num_fds()) for each in psutil.Process(web.process.pid).children())
+
+
+def test_a_client_that_hangs_up_in_silence_is_gone_at_once(
+    silent_tier: tuple[WebTier, Path], redis: redis_py.Redis, store: JobStore
+) -> None:
+    """Nothing is written to it that would find out."""
+    web, _ = silent_tier
+    claim = running(store)
+
+    def come_and_go() -> None:
+        watches = [Watch(web.url, f"/jobs/{claim.job_id}/stream") for _ in range(VIEWERS)]
+        for watch in watches:
+            watch.until(2)
+        assert followed(redis, claim.job_id)
+        for watch in watches:
+            watch.leave()
+        wait_until(lambda: not followed(redis, claim.job_id), "the end of the subscription")
+
+    come_and_go()  # as many connections to Redis as they take, which stay
+    before = descriptors(web)
+    come_and_go()
+    wait_until(lambda: descriptors(web) <= before, "the end of their descriptors")
+
+
+def test_the_access_log_tells_of_a_stream_when_it_ends(
+    silent_tier: tuple[WebTier, Path], store: JobStore, event_log: EventLog
+) -> None:
+    """One line, with all the bytes that were sent."""
+    web, lines = silent_tier
+    claim = running(store)
+    watch = Watch(web.url, f"/jobs/{claim.job_id}/stream")
+    watch.until(2)
+    append(event_log, claim, 2, b'"%b"' % (b"x" * 50_000))
+    watch.until(3)
+    assert claim.job_id not in lines.read_text()
+    store.finish(claim, SUCCESS, 2)
+    watch.to_end()
+    found = [line for line in lines.read_text().splitlines() if claim.job_id in line]
+    assert len(found) == 1, found
+    status, size = re.findall(r'" (\d+) (\d+) ', found[0])[0]
+    assert status == "200"
+    assert 50_000 < int(size) < 60_000
+
+
+def test_a_process_takes_so_many_streams_and_no_more(
+    small_tier: WebTier, store: JobStore, event_log: EventLog
+) -> None:
+    """One more gets 503, and a place once another has left."""
+    claim = running(store)
+    path = f"/jobs/{claim.job_id}/stream"
+    watches = [Watch(small_tier.url, path) for _ in range(MOST)]
+    for watch in watches:
+        watch.until(2)
+    refused = httpx.get(small_tier.url + path)
+    told(refused, 503, "too-many-streams")
+    assert refused.headers["Retry-After"]
+    watches.pop().leave()
+
+    def is_let_in() -> Watch | None:
+        watch = Watch(small_tier.url, path)
+        if watch.status == 200:
+            return watch
+        watch.leave()
+        return None
+
+    watches.append(wait_until(is_let_in, "a place"))
+    store.finish(claim, SUCCESS, 1)
+    for watch in watches:
+        watch.to_end()
+        assert watch.ids == ids(event_log, claim.job_id)
+
+
+def test_viewers_that_come_while_much_is_streamed_see_all_of_it(
+    silent_tier: tuple[WebTier, Path], store: JobStore, event_log: EventLog
+) -> None:
+    """They join at places of their own, some slower than what is written; each has every event once."""
+    web, _ = silent_tier
+    claim = running(store)
+    watches: list[Any] = []
+    for seq in range(2, 602):
+        append(event_log, claim, seq, b'"%b"' % (b"y" * 3000))
+        if seq % 20 == 0:
+            watches.append(Watch(web.url, f"/jobs/{claim.job_id}/stream"))
+    store.finish(claim, SUCCESS, 601)
+    whole = ids(event_log, claim.job_id)
+    for watch in watches:
+        watch.to_end()
+        assert watch.ids == whole
+
+
+def test_a_client_of_http_1_0_is_served_as_well(
+    silent_tier: tuple[WebTier, Path], store: JobStore, event_log: EventLog
+) -> None:
+    """It knows no chunks: its stream ends with the connection."""
+    web, _ = silent_tier
+    claim = running(store)
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as client:
+        client.sendall(f"GET /jobs/{claim.job_id}/stream HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        assert client.recv(1)
+        store.finish(claim, SUCCESS, 1)
+        raw = b""
+        while part := client.recv(65536):
+            raw += part
+    assert raw.count(b"\nid: ") + raw.count(b"\rid: ") == len(ids(event_log, claim.job_id))
+    assert b"Transfer-Encoding" not in raw

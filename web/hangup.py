@@ -1,0 +1,46 @@
+"""Who hung up, at once: also of a connection that nothing is written to.
+
+One epoll for the process; what it waits for is a descriptor itself, which one greenlet waits for.
+"""
+
+import select
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.monkey import get_original
+from gevent.socket import wait_read
+
+#: The other side has closed, or shut down its half: a client that sent its request and hangs up.
+GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class Hangups:
+    """Calls back, once, for each watched descriptor whose other side is gone."""
+
+    def __init__(self) -> None:
+        self._epoll: Any = None
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        if self._epoll is None:
+            # Not before: the process that makes the app may not be the one that serves it.
+            # gevent takes it out of `select`, for what waits in it would block everybody; here nobody does.
+            self._epoll = get_original("select", "epoll")()
+            gevent.spawn(self._listen)
+        self._callbacks[fd] = callback
+        self._epoll.register(fd, GONE)
+
+    def forget(self, fd: int) -> None:
+        """Before it is closed: its number may be another's at once."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def _listen(self) -> None:
+        while True:
+            wait_read(self._epoll.fileno())
+            for fd, _ in self._epoll.poll(0):
+                callback = self._callbacks.get(fd)
+                self.forget(fd)
+                if callback is not None:
+                    callback()
