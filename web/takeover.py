@@ -239,8 +239,10 @@ class Crowd:
                 self._cast(chunk(part), self._reader.place)
             self._close()
             self._admit()
-            for sink in list(self._parked):
+            for count, sink in enumerate(list(self._parked), 1):
                 sink.end(farewell() if self._reader.is_leaving else b"")
+                if count % TURN == 0:
+                    gevent.sleep(0)
         except Exception:
             # Without this greenlet nobody here would be sent anything any more. They have their cursors.
             log.exception("writing to the viewers of job %s failed", self._viewer.feed.job_id)
@@ -292,7 +294,9 @@ class Crowd:
                 sink.place = reader.place
                 if sink.is_due:
                     break
-        except OSError:
+        except Exception as error:
+            if not isinstance(error, OSError):
+                log.exception("a viewer of job %s could not catch up", self._viewer.feed.job_id)
             sink.close()
             return
         if is_last or reader.is_over or sink.is_due:
