@@ -63,7 +63,7 @@ def test_no_secret_is_in_anything_that_a_server_wrote(
         f"GET /jobs/{job_id}/stream?token=[redacted] HTTP/1.1|token=[redacted]|",
         f"Key rk_{alice.id}_[redacted]",
         "request failed: GET",
-        "Error handling request",
+        "WRONGTYPE",  # what broke the stream
         "Invalid request",
     ):
         assert line in written
