@@ -3,6 +3,7 @@
 One epoll for the process; what it waits for is a descriptor itself, which one greenlet waits for.
 """
 
+import logging
 import select
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import gevent
 from gevent.monkey import get_original
 from gevent.socket import wait_read
+
+log = logging.getLogger(__name__)
 
 #: The other side has closed, or shut down its half: a client that sent its request and hangs up.
 GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -43,4 +46,12 @@ class Hangups:
                 callback = self._callbacks.get(fd)
                 self.forget(fd)
                 if callback is not None:
-                    callback()
+                    _call(callback)
+
+
+def _call(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception:
+        # Without the greenlet that calls nobody's hang-up would be seen any more.
+        log.exception("what was to be done at a hang-up failed")

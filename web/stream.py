@@ -223,8 +223,8 @@ def parts(reader: Iterable[list[Batch] | None]) -> Iterator[bytes]:
             batches.clear()
             yield part
     except UnknownJob:
-        yield sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
-        yield sse.frame_without_id(END, b'{"state":"lost"}')
+        told = sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
+        yield told + sse.frame_without_id(END, b'{"state":"lost"}')
 
 
 def writes(part: bytes) -> Iterator[bytes]:

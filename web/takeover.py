@@ -114,6 +114,11 @@ def _can_be_taken(environ: dict[str, Any]) -> bool:
     return type(environ.get("gunicorn.socket")) is GeventSocket and environ["SERVER_PROTOCOL"] == "HTTP/1.1"
 
 
+def _is_ahead(place: Place, other: Place) -> bool:
+    """Whether who stands at `other` comes by `place`, in the log as both know it."""
+    return place[1] == other[1] and place[0] > other[0]
+
+
 class Sink:
     """One viewer's socket. Either it is parked in a crowd, or a greenlet of its own writes to it."""
 
@@ -177,6 +182,8 @@ class Sink:
 
     def end(self, last: bytes = b"") -> None:
         """The stream ends here, in order."""
+        if self.place is None:
+            return
         with contextlib.suppress(OSError):
             self.take((chunk(last) if last else b"") + LAST_CHUNK)
         self.close()
@@ -205,19 +212,26 @@ class Crowd:
     def __init__(self, crowds: dict[str, "Crowd"], stream: Stream) -> None:
         self._crowds = crowds
         self._viewer: Viewer = stream.viewer
-        self._reader: Reader = stream.reader.again(stream.reader.place, before_wait=self._admit)
-        self._place: Place = self._reader.place
         #: All of them; the parked stand at `_place`, and in order of their coming.
         self._members: set[Sink] = set()
         self._parked: dict[Sink, None] = {}
         self._arriving: list[Sink] = []
+        self._begin(stream.reader, stream.reader.place)
+
+    def _begin(self, like: Reader, place: Place) -> None:
+        self._reader: Reader = like.again(place, before_wait=self._admit)
+        self._place = place
+        self._is_running = True
         self._greenlet = gevent.spawn(self._run)
 
     def join(self, sink: Sink) -> None:
         """Take a socket whose viewer has been sent all that there was."""
         self._members.add(sink)
         self._arriving.append(sink)
-        self._viewer.wake.set()
+        if self._is_running:
+            self._viewer.wake.set()
+        else:
+            self._go_on()
 
     def lose(self, sink: Sink) -> None:
         """It is closed."""
@@ -235,19 +249,34 @@ class Crowd:
 
     def _run(self) -> None:
         try:
+            self._admit()
             for part in parts(self._reader):
                 self._cast(chunk(part), self._reader.place)
+                # A job that never pauses never lets the reader wait.
+                self._admit()
             self._close()
             self._admit()
-            for count, sink in enumerate(list(self._parked), 1):
-                sink.end(farewell() if self._reader.is_leaving else b"")
-                if count % TURN == 0:
-                    gevent.sleep(0)
+            self._end_parked()
         except Exception:
             # Without this greenlet nobody here would be sent anything any more. They have their cursors.
             log.exception("writing to the viewers of job %s failed", self._viewer.feed.job_id)
             for sink in list(self._members):
                 sink.close()
+        self._is_running = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The others have been sent the end. Who could not read as far, because Redis was away, is a crowd
+        of its own."""
+        places = [sink.place for sink in self._arriving if sink.place is not None]
+        if places:
+            self._begin(self._reader, places[0])
+
+    def _end_parked(self) -> None:
+        for count, sink in enumerate(list(self._parked), 1):
+            sink.end(farewell() if self._reader.is_leaving else b"")
+            if count % TURN == 0:
+                gevent.sleep(0)  # not a wait: lets others run
 
     def _cast(self, data: bytes, place: Place) -> None:
         """Write to all that are parked; they stand at `place` then."""
@@ -264,19 +293,23 @@ class Crowd:
                     if written < size:
                         self._move(sink, memoryview(data)[written:], is_last=self._reader.is_over)
             if count % TURN == 0:
-                gevent.sleep(0)
+                gevent.sleep(0)  # not a wait: lets others run
 
     def _admit(self) -> None:
-        """Park who stands where the crowd stands; send the others there."""
+        """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it."""
         arriving, self._arriving = self._arriving, []
         for sink in arriving:
+            if sink.place is None:
+                continue
             if sink.place == self._place:
                 sink.place = self._place
                 sink.greenlet = None
                 self._parked[sink] = None
                 if sink.is_due:
                     sink.end(farewell())
-            elif sink.place is not None:
+            elif _is_ahead(sink.place, self._place):
+                self._arriving.append(sink)
+            else:
                 self._move(sink)
 
     def _move(self, sink: Sink, rest: bytes | memoryview = b"", *, is_last: bool = False) -> None:

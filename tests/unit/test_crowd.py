@@ -1,0 +1,245 @@
+"""Viewers of one job whose sockets were taken over, without a server: real sockets, feed and readers."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import gevent
+import gevent.event
+import pytest
+from gevent.socket import wait_read
+
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
+from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
+from rankcast.tasks.eventlog import Start
+from rankcast.web import takeover
+from rankcast.web.feed import TAIL_BYTES
+from rankcast.web.hangup import Hangups
+from rankcast.web.hub import Feed
+from rankcast.web.stream import Reader, Stream
+from rankcast.web.takeover import Crowd, Sink
+
+PATIENCE_S = 20
+
+
+class Job:
+    """The log of a job, and what this process hears of it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.is_away = self.is_unknown = False
+        self.feed = Feed("job")
+        self.feed.is_confirmed.set()
+        self.feed.reached(START, is_log_end=True)
+
+    @property
+    def last(self) -> EventId:
+        return self.events[-1].id if self.events else START
+
+    def tell(self, data: bytes = b"{}", kind: str = RESULT) -> None:
+        event = Event(EventId(1, len(self.events) + 1), self.last, kind, data)
+        self.events.append(event)
+        self.feed.hear(encode_batch(event.prev, [(event.id, kind, data)]))
+
+    def read(self, job_id: str, after: EventId, max_bytes: int) -> list[Event]:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        if self.is_unknown:
+            raise UnknownJob(job_id)
+        return self.events[after.seq : after.seq + 1]
+
+
+class Viewer:
+    """As the hub's, to be waited for by greenlets."""
+
+    is_closing = False
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.wake = gevent.event.Event()
+        self.has_left = False
+        feed.viewers.add(self)  # type: ignore[arg-type]
+
+    def leave(self) -> None:
+        self.has_left = True
+        self.feed.viewers.discard(self)  # type: ignore[arg-type]
+
+
+class Client:
+    """The far end of a sink."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near, self.far = near, far
+        self.raw = b""
+        self.is_over = False
+
+    def read(self) -> None:
+        """All that comes, as it comes."""
+        while not self.is_over:
+            wait_read(self.far.fileno())
+            with contextlib.suppress(BlockingIOError):
+                part = self.far.recv(1 << 20)
+                self.raw += part
+                self.is_over = not part
+
+    @property
+    def seqs(self) -> list[int]:
+        return [int(line[6:]) for line in self.raw.split(b"\n") if line.startswith(b"id: 1-")]
+
+
+class Company:
+    """A crowd and its clients."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.viewer = Viewer(job.feed)
+        self.crowds: dict[str, Crowd] = {}
+        self.hangups = Hangups()
+        self._clients: list[Client] = []
+        reader = self.reader(START)
+        self.crowd = self.crowds["job"] = Crowd(self.crowds, Stream(reader, self.viewer, lambda: None))  # type: ignore[arg-type]
+
+    def reader(self, after: EventId) -> Reader:
+        return Reader(viewer=self.viewer, event_log=self.job, start=Start(after), keepalive_s=600)  # type: ignore[arg-type]
+
+    def join(self, after: EventId = START, *, reads: bool = True, kind: type[Sink] = Sink) -> Client:
+        """A client that has seen all up to `after`."""
+        near, far = socket.socketpair()
+        for end in (near, far):
+            end.setblocking(False)
+        client = Client(near, far)
+        self._clients.append(client)
+        sink = kind(
+            os.dup(near.fileno()),
+            self.reader(after).place,
+            told=None,
+            leave=near.close,
+            hangups=self.hangups,
+        )
+        sink.crowd = self.crowd
+        self.crowd.join(sink)
+        if reads:
+            gevent.spawn(client.read)
+        return client
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.is_over = True
+            client.far.close()
+        until(lambda: self.viewer.has_left, "the end of the crowd")
+
+
+def until(is_so: Callable[[], object], what: str) -> None:
+    with gevent.Timeout(PATIENCE_S, AssertionError(f"waited in vain: {what}")):
+        while not is_so():
+            gevent.sleep(0.001)
+
+
+@pytest.fixture
+def job() -> Job:
+    return Job()
+
+
+@pytest.fixture
+def company(job: Job) -> Iterator[Company]:
+    company = Company(job)
+    yield company
+    company.close()
+
+
+def test_all_who_stand_at_one_place_are_sent_the_same(job: Job, company: Company) -> None:
+    clients = [company.join() for _ in range(3)]
+    job.tell()
+    until(lambda: all(client.seqs == [1] for client in clients), "the first event")
+    late = company.join(EventId(1, 1))
+    job.tell()
+    job.tell(b"{}", END)
+    until(lambda: all(client.is_over for client in (*clients, late)), "the end")
+    assert [client.seqs for client in clients] == [[1, 2, 3]] * 3
+    assert late.seqs == [2, 3]
+    assert {client.raw[-5:] for client in (*clients, late)} == {takeover.LAST_CHUNK}
+    assert company.crowds == {}
+
+
+def test_a_job_that_never_pauses_keeps_nobody_waiting(
+    job: Job, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is always more for the crowd; who comes is let in, or sent all the same."""
+    monkeypatch.setattr(takeover, "TURN", 1)
+    goes_on = [True]
+
+    class Feeding(Sink):
+        """Whatever is written to it, there is something new."""
+
+        def take(self, data: bytes | memoryview) -> int:
+            if goes_on:
+                job.tell()
+            return super().take(data)
+
+    company.join(kind=Feeding)
+    gevent.sleep(0.05)
+    job.tell()
+    until(lambda: len(job.events) > 20, "some events")
+    last = job.last
+    late = company.join(last)
+    until(lambda: len(late.seqs) > 20, "events for who came late")
+    goes_on.clear()
+    job.tell(b"{}", END)
+    until(lambda: late.is_over, "the end")
+    assert late.seqs == list(range(last.seq + 1, len(job.events) + 1))
+
+
+def test_a_slow_client_outlives_its_crowd_also_while_redis_is_away(job: Job, company: Company) -> None:
+    """The others have seen the end; it has to read the log, which is not to be had for a while."""
+    quick, slow = company.join(), company.join(reads=False)
+    size = 200_000
+    for _ in range(10 + TAIL_BYTES // size):
+        job.tell(b'"%b"' % (b"x" * size))
+    job.tell(b"{}", END)
+    until(lambda: quick.is_over, "the end of the quick one")
+    job.is_away = True
+    gevent.spawn(slow.read)
+    until(lambda: slow.seqs, "what had been written to it")
+    gevent.sleep(0.1)
+    assert not slow.is_over
+    assert len(slow.seqs) < 5
+    job.is_away = False
+    job.feed.wake()
+    until(lambda: slow.is_over, "the end of the slow one")
+    assert slow.seqs == quick.seqs == list(range(1, len(job.events) + 1))
+    assert slow.raw.endswith(takeover.LAST_CHUNK)
+
+
+def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job, company: Company) -> None:
+    """All of it, though the crowd ends with what it could not write at once."""
+    slow = company.join(reads=False)
+    job.tell(b'"%b"' % (b"x" * 1_000_000))
+    until(lambda: job.feed.after(START) and not slow.is_over, "a write that is not whole")
+    gevent.sleep(0.05)
+    job.feed.is_gone = True
+    job.feed.wake()
+    gevent.sleep(0.05)
+    gevent.spawn(slow.read)
+    until(lambda: slow.is_over, "the end")
+    assert b"event: reset\n" in slow.raw
+    assert b'event: end\ndata: {"state":"lost"}' in slow.raw
+    assert slow.raw.endswith(takeover.LAST_CHUNK)
+
+
+def test_a_callback_that_fails_does_not_keep_others_from_being_called() -> None:
+    hangups, called = Hangups(), []
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def fail() -> None:
+        called.append("first")
+        raise ValueError("planted")
+
+    hangups.watch(pairs[0][0].fileno(), fail)
+    hangups.watch(pairs[1][0].fileno(), lambda: called.append("second"))
+    for _, far in pairs:
+        far.close()
+        gevent.sleep(0.01)
+    until(lambda: called == ["first", "second"], "both calls")
+    for near, _ in pairs:
+        near.close()
