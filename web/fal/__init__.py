@@ -1,14 +1,12 @@
-"""fal's clients, unmodified: fal's routes, translated to jobs and back.
+"""The ground for fal's clients: where their requests go, and how they are told what went wrong.
 
-Nothing here knows Redis or Celery: a job is made, read and followed by the same functions as in the
-native routes.
+There are no routes for jobs here yet. Those to come only translate: nothing here knows Redis or Celery.
 
 | | |
 |---|---|
 | `hosts.py` | fal's hosts are folders here: which request goes where |
 | `ids.py` `failures.py` | pure: ids of apps, ends of jobs |
 | `answers.py` | JSON, errors and `x-fal-request-id` |
-| `values.py` | files in inputs and outputs |
 """
 
 import flask
