@@ -26,7 +26,7 @@ from rankcast.web.settings import WebSettings
 bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
 workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
 worker_class = "gevent"
-#: Open connections of one process; streams that were taken over count apart (RANKCAST_MAX_STREAMS).
+#: Open connections of one process, streams included.
 worker_connections = 10_000
 #: Longest that direct streams, which nobody can resume, hold up the end of a process; seconds.
 graceful_timeout = 10

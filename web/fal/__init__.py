@@ -1,12 +1,14 @@
-"""The ground for fal's clients: where their requests go, and how they are told what went wrong.
+"""fal's clients, unmodified: fal's routes, translated to jobs and back.
 
-There are no routes for jobs here yet. Those to come only translate: nothing here knows Redis or Celery.
+Nothing here knows Redis or Celery: a job is made, read and followed by the same functions as in the
+native routes.
 
 | | |
 |---|---|
 | `hosts.py` | fal's hosts are folders here: which request goes where |
 | `ids.py` `failures.py` | pure: ids of apps, ends of jobs |
 | `answers.py` | JSON, errors and `x-fal-request-id` |
+| `values.py` | files in inputs and outputs |
 """
 
 import flask

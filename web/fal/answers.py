@@ -72,7 +72,12 @@ def from_bug(error: Exception) -> flask.Response:
     return refusal(500, "Something went wrong here; the server's log has the details.")
 
 
+def name_request(job_id: str) -> None:
+    """The answer is about this job: `x-fal-request-id` names it."""
+    flask.g.fal_request_id = job_id
+
+
 def add_request_id(response: flask.Response) -> flask.Response:
-    """On every answer of these routes: an id that is nobody's, where there is no job."""
-    response.headers[REQUEST_ID] = str(uuid.uuid4())
+    """On every answer of these routes; where no job is known, an id that is nobody's."""
+    response.headers[REQUEST_ID] = flask.g.get("fal_request_id") or str(uuid.uuid4())
     return response
