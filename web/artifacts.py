@@ -3,6 +3,7 @@
 import flask
 
 from rankcast.tasks.artifacts import Artifacts, file_name_of, reference, url_of
+from rankcast.web import tokens
 from rankcast.web.auth import needs, visible
 from rankcast.web.download import download
 from rankcast.web.problems import problem
@@ -29,7 +30,7 @@ def listing(job_id: str) -> flask.Response:
 
 
 @routes.get("/jobs/<job_id>/artifacts/<name>")
-@needs("read")
+@needs("read", by_token=tokens.ARTIFACTS)
 def show(job_id: str, name: str) -> flask.Response:
     store = _store_of(job_id)
     opened = store.open(job_id, name) if store else None

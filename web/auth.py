@@ -22,6 +22,7 @@ from rankcast.web.keyring import ApiKey, KeyFileUnusable, Keyring, Scope
 from rankcast.web.problems import KeyNeeded, KeysUnreadable, ScopeMissing
 from rankcast.web.responses import urls
 from rankcast.web.services import services
+from rankcast.web.tokens import Purpose
 
 SCHEMES = frozenset({"key", "bearer"})
 
@@ -31,10 +32,10 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Access(NamedTuple):
-    """What a route asks for. `scope` None: nothing. `by_token`: the token of its job's stream will do."""
+    """What a route asks for. `scope` None: nothing. `by_token`: a token for that purpose will do."""
 
     scope: Scope | None
-    by_token: bool = False
+    by_token: Purpose | None = None
 
 
 OPEN = Access(None)
@@ -43,8 +44,8 @@ OPEN = Access(None)
 _ACCESS: dict[Callable[..., Any], Access] = {}
 
 
-def needs(scope: str, *, by_token: bool = False) -> Callable[[View], View]:
-    """The route wants a key with that scope, where there are keys."""
+def needs(scope: str, *, by_token: Purpose | None = None) -> Callable[[View], View]:
+    """The route wants a key with that scope, or a token that such a key signed, where there are keys."""
 
     def decorate(view: View) -> View:
         _ACCESS[view] = Access(Scope(scope), by_token)
@@ -103,14 +104,15 @@ def _key_of(request: flask.Request, keyring: Keyring, asked: Access | None) -> A
         if key is None:
             raise KeyNeeded("this API key is unknown or was revoked; send Authorization: Key rk_…")
         return key
-    token = request.args.get("token")
-    if token is None or asked is None or not asked.by_token or request.method not in ("GET", "HEAD"):
+    token, purpose = request.args.get("token"), None if asked is None else asked.by_token
+    if token is None or purpose is None or request.method not in purpose.methods:
         raise KeyNeeded("send Authorization: Key rk_…; `rankcast keys create` makes one")
-    key = tokens.key_of(token, keyring, job_id=(request.view_args or {})["job_id"], now_s=time.time())
+    subject = (request.view_args or {})[purpose.subject]
+    key = tokens.key_of(token, keyring, purpose, subject, now_s=time.time())
     if key is None:
         raise KeyNeeded(
-            "the token in this URL is not good for this stream, or not any more; "
-            "GET /jobs/<id> with a key has a new one"
+            f"the token in this URL is not good for this {purpose.name}, or not any more; "
+            "what told the URL tells a new one, asked with a key"
         )
     return key
 
@@ -151,8 +153,17 @@ def visible(text: str) -> str:
 
 def signed_urls(job_id: str) -> dict[str, str]:
     """The job's URLs, that of the stream with a token in it, for whoever cannot send a header."""
-    key, found = _key(), urls(job_id)
-    if key is not None and key.may(Scope.READ):
-        until_s = time.time() + services().settings.stream_token_s
-        found["stream"] += f"?token={tokens.sign(key, job_id, until_s)}"
+    found = urls(job_id)
+    found["stream"] += signer(Scope.READ)(tokens.STREAM, job_id)
     return found
+
+
+def signer(scope: Scope) -> Callable[[Purpose, str], str]:
+    """Makes the query, `?token=…`, by which a URL lets in whoever has it: `(purpose, subject)`.
+
+    '' where there are no keys, or the caller's lacks the scope. It may be used when the request is over.
+    """
+    key, for_s = _key(), services().settings.stream_token_s
+    if key is None or not key.may(scope):
+        return lambda purpose, subject: ""
+    return lambda purpose, subject: f"?token={tokens.sign(key, purpose, subject, time.time() + for_s)}"

@@ -9,6 +9,7 @@ import flask
 from rankcast.tasks.artifacts import reference
 from rankcast.tasks.disk import FULL
 from rankcast.tasks.uploads import Upload, tidy
+from rankcast.web import tokens
 from rankcast.web.auth import may_see, needs, owner
 from rankcast.web.download import CHUNK_BYTES, download
 from rankcast.web.problems import BadRequest, problem
@@ -49,7 +50,7 @@ def upload() -> flask.Response:
 
 
 @routes.get("/files/<file_id>/<name>")
-@needs("read")
+@needs("read", by_token=tokens.FILE)
 def show(file_id: str, name: str) -> flask.Response:
     to = services()
     uploads = to.folder.uploads() if to.folder else None

@@ -10,7 +10,7 @@ from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.summary import attempts, summary
-from rankcast.web import sse
+from rankcast.web import sse, tokens
 from rankcast.web.auth import needs, owner, seen_owner, signed_urls, visible
 from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
@@ -63,7 +63,7 @@ def show(job_id: str) -> flask.Response:
 
 
 @routes.get("/jobs/<job_id>/stream")
-@needs("read", by_token=True)
+@needs("read", by_token=tokens.STREAM)
 def stream(job_id: str) -> flask.Response:
     to, job_id = services(), visible(job_id)
     start = _start(to.event_log, job_id)

@@ -1,6 +1,7 @@
 """Uploads over HTTP: on disk as they arrive, whole or not at all, and never as a page of this origin."""
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,9 +10,12 @@ import httpx
 import psutil
 import pytest
 import redis as redis_py
-from api_keys import give
+from api_keys import Holder, give
 from helpers import wait_until
 from web_tier import WebTier, told, web_tier
+
+from rankcast.web import tokens
+from rankcast.web.keyring import read_keys
 
 MIB = 1024 * 1024
 
@@ -186,3 +190,24 @@ def test_a_file_is_its_keys_alone(valkey_url: str, redis: redis_py.Redis, tmp_pa
         assert http.get(url).status_code == 401
         told(http.get(url, headers=bob.headers), 404, "unknown-file")
         assert [http.get(url, headers=each.headers).content for each in (alice, admin)] == [b"mine"] * 2
+
+
+def test_a_token_opens_one_file(valkey_url: str, redis: redis_py.Redis, tmp_path: Path):
+    """To whoever has its URL, as far as its key may see; no other file, and for no other purpose."""
+    path = tmp_path / "keys"
+    alice, bob = give(path, "alice"), give(path, "bob")
+    of = {key.id: key for key in read_keys(path)}
+    options = {"RANKCAST_SHARED": str(tmp_path / "shared"), "RANKCAST_KEYS": str(path)}
+    with web_tier(valkey_url, **options) as tier, httpx.Client(base_url=tier.url, timeout=60) as http:
+        url, other = (
+            http.post("/files", content=b"mine", headers=alice.headers).json()["url"] for _ in range(2)
+        )
+        subject, soon = url.split("/")[2], time.time() + 60
+
+        def opened(url: str, holder: Holder, purpose: tokens.Purpose) -> httpx.Response:
+            return http.get(url, params={"token": tokens.sign(of[holder.id], purpose, subject, soon)})
+
+        assert opened(url, alice, tokens.FILE).content == b"mine"
+        told(opened(url, bob, tokens.FILE), 404, "unknown-file")
+        told(opened(other, alice, tokens.FILE), 401, "key-needed")
+        told(opened(url, alice, tokens.ARTIFACTS), 401, "key-needed")

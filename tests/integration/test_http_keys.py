@@ -414,7 +414,7 @@ def test_a_token_dies_with_its_key_and_with_its_time(http: httpx.Client, keyed: 
     job_id, url = stream_url(http, late)
     assert http.head(url).status_code == 200
     [key] = [key for key in read_keys(keyed.path) if key.id == late.id]
-    old = tokens.sign(key, job_id, time.time() - 1)
+    old = tokens.sign(key, tokens.STREAM, job_id, time.time() - 1)
     assert told(http.get(f"/jobs/{job_id}/stream", params={"token": old})) == (401, "key-needed")
     renewed = http.get(f"/jobs/{job_id}", headers=late.headers).json()["urls"]["stream"]
     assert http.head(renewed).status_code == 200
@@ -430,13 +430,28 @@ def test_a_token_opens_no_job_that_its_key_may_not_see(
     job_id = owned_by(store, keyed.alice.id)
     of = {key.id: key for key in read_keys(keyed.path)}
     url, soon = f"/jobs/{job_id}/stream", time.time() + 60
-    assert http.head(url, params={"token": tokens.sign(of[keyed.admin.id], job_id, soon)}).status_code == 200
-    assert http.get(url, params={"token": tokens.sign(of[keyed.bob.id], job_id, soon)}).status_code == 404
     assert (
-        http.get(url, params={"token": tokens.sign(of[keyed.submitter.id], job_id, soon)}).status_code == 403
+        http.head(
+            url, params={"token": tokens.sign(of[keyed.admin.id], tokens.STREAM, job_id, soon)}
+        ).status_code
+        == 200
+    )
+    assert (
+        http.get(
+            url, params={"token": tokens.sign(of[keyed.bob.id], tokens.STREAM, job_id, soon)}
+        ).status_code
+        == 404
+    )
+    assert (
+        http.get(
+            url, params={"token": tokens.sign(of[keyed.submitter.id], tokens.STREAM, job_id, soon)}
+        ).status_code
+        == 403
     )
     stranger, _ = draw("stranger", {Scope.ADMIN})
-    assert http.get(url, params={"token": tokens.sign(stranger, job_id, soon)}).status_code == 401
+    assert (
+        http.get(url, params={"token": tokens.sign(stranger, tokens.STREAM, job_id, soon)}).status_code == 401
+    )
 
 
 def test_only_where_it_is_needed_an_answer_has_a_token(http: httpx.Client, keyed: Deployment):

@@ -10,7 +10,7 @@ from rankcast.web.keyring import Scope, draw
 from rankcast.web.redaction import Redacting, redacted
 
 KEY, TEXT = draw("n", {Scope.READ})
-TOKEN = tokens.sign(KEY, "0" * 32, 1000.0)
+TOKEN = tokens.sign(KEY, tokens.STREAM, "0" * 32, 1000.0)
 SECRETS = (TEXT.split("_")[2], TOKEN)
 
 
