@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,17 +45,20 @@ class WebSettings:
     is_open: bool = False
     #: Origins whose pages may use this server, such as `https://example.com`.
     cors: frozenset[str] = frozenset()
-    #: How long the token in the URL of a stream is good for.
+    #: How long the token in the URL of a stream or a file is good for.
     stream_token_s: float = 3600.0
+    #: Where clients reach this server, such as `https://example.com/rankcast`; None: where each one did.
+    public_url: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
         """Read RANKCAST_SHARED, RANKCAST_MAX_BODY_BYTES, RANKCAST_MAX_FILE_BYTES, RANKCAST_FILE_TTL_S,
         RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never), RANKCAST_SEND_TIMEOUT_S, RANKCAST_MAX_STREAMS,
         RANKCAST_TAKE_OVER (0: no), RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
-        RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between) and RANKCAST_STREAM_TOKEN_S.
+        RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between), RANKCAST_STREAM_TOKEN_S
+        and RANKCAST_PUBLIC_URL.
 
-        ValueError, with the variable's name, for what is no number above 0, or no origin.
+        ValueError, with the variable's name, for what is no number above 0, no origin, or no URL.
         """
         default = cls()
         return cls(
@@ -74,6 +78,7 @@ class WebSettings:
             takes_over=env.get("RANKCAST_TAKE_OVER", "1") != "0",
             cors=frozenset(_origins(env.get("RANKCAST_CORS", ""))),
             stream_token_s=_positive(env, "RANKCAST_STREAM_TOKEN_S", default.stream_token_s),
+            public_url=_base_url(env, "RANKCAST_PUBLIC_URL"),
         )
 
 
@@ -83,6 +88,13 @@ def _origins(text: str) -> Iterator[str]:
             yield origin_of(word)
         except ValueError as error:
             raise ValueError(f"RANKCAST_CORS: {error}") from None
+
+
+def _base_url(env: Mapping[str, str], name: str) -> str | None:
+    text = env.get(name, "").rstrip("/")
+    if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError(f"{name} must look like https://example.com, maybe with a path, not {text!r}")
+    return text or None
 
 
 def _positive_or_off(env: Mapping[str, str], name: str, default: float) -> float:

@@ -35,6 +35,7 @@ def test_every_setting_can_be_given() -> None:
             "RANKCAST_OPEN": "1",
             "RANKCAST_CORS": "https://a.example  http://localhost:5173",
             "RANKCAST_STREAM_TOKEN_S": "60",
+            "RANKCAST_PUBLIC_URL": "https://example.com/rankcast/",
         }
     )
     assert settings.shared.redis_url == settings.shared.broker_url == "redis://elsewhere:1/2"
@@ -45,6 +46,7 @@ def test_every_setting_can_be_given() -> None:
     assert (settings.keys, settings.starter_key_hash) == (Path("/etc/rankcast/keys"), "00ff")
     assert (settings.is_open, settings.stream_token_s) == (True, 60.0)
     assert settings.cors == {"https://a.example", "http://localhost:5173"}
+    assert settings.public_url == "https://example.com/rankcast"
 
 
 def test_streams_without_a_longest_time_are_never_sent_away() -> None:
@@ -78,3 +80,11 @@ def test_only_1_opens_a_server(value: str) -> None:
 def test_what_is_no_origin_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"RANKCAST_CORS: '\*'"):
         WebSettings.from_env({"RANKCAST_CORS": "https://a.example *"})
+
+
+@pytest.mark.parametrize(
+    "value", ["example.com", "ftp://example.com", "https://", "https://a b", "https://a?b"]
+)
+def test_what_is_no_url_is_refused_by_name(value: str) -> None:
+    with pytest.raises(ValueError, match="RANKCAST_PUBLIC_URL"):
+        WebSettings.from_env({"RANKCAST_PUBLIC_URL": value})
