@@ -3,14 +3,16 @@
     <shared>/files/<id>/<name>
     <shared>/files/<id>/.about      {"owner", "expires_s"}: Unix time
 
-The id is 128 random bits. Under `.<id>` it is still arriving, and nobody sees it.
+The id is 128 random bits. Under `.<random>` it is still arriving, and nobody sees it.
 """
 
+import contextlib
+import errno
+import filecmp
 import json
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +35,13 @@ class Uploads:
         self._root = root
         self._now_s = now_s
 
-    def begin(self, name: str, *, owner: str, ttl_s: float) -> "Upload":
-        """A new file, empty and not there yet, for `ttl_s` from now on. ValueError for a name that no file
-        may have; OSError."""
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be a file's name")
-        return Upload(self._root, name, {"owner": owner, "expires_s": self._now_s() + ttl_s})
+    def begin(self, name: str, *, owner: str, ttl_s: float, file_id: str | None = None) -> "Upload":
+        """A new file, empty and not there yet, for `ttl_s` from now on, under an id that `new_id` drew.
+        ValueError for a name or an id that no file may have; OSError."""
+        file_id = new_id() if file_id is None else file_id
+        if not (NAME.fullmatch(name) and _ID.fullmatch(file_id)):
+            raise ValueError(f"{file_id}/{name!r} cannot be a file's name")
+        return Upload(self._root, file_id, name, {"owner": owner, "expires_s": self._now_s() + ttl_s})
 
     def open(self, file_id: str, name: str) -> Opened | None:
         """A file, to be read; None if there is none, or its time is over."""
@@ -83,17 +86,22 @@ class Uploads:
 
 
 class Upload:
-    """One file that arrives. `finish` or `abandon` ends it."""
+    """One file that arrives. `finish` or `abandon` ends it. Several may arrive for one id."""
 
-    def __init__(self, root: Path, name: str, about: dict[str, Any]) -> None:
+    def __init__(self, root: Path, file_id: str, name: str, about: dict[str, Any]) -> None:
         self.size = 0
         self._name = name
-        self._id = secrets.token_hex(16)
+        self._id = file_id
         self._root = root
-        self._hidden = root / f".{self._id}"
+        self._about = about
+        self._hidden = root / f".{new_id()}"
         self._hidden.mkdir(parents=True)
-        (self._hidden / _ABOUT).write_text(json.dumps(about))
-        self._file = (self._hidden / name).open("wb")
+        try:
+            (self._hidden / _ABOUT).write_text(json.dumps(about))
+            self._file = (self._hidden / name).open("wb")
+        except BaseException:
+            remove(self._hidden)
+            raise
 
     def write(self, data: bytes) -> None:
         """The next bytes of it. OSError when the disk does not take them."""
@@ -101,18 +109,45 @@ class Upload:
         self.size += len(data)
 
     def finish(self) -> str:
-        """It is whole: on disk, and there for all in one step; its URL."""
+        """It is whole: on disk, and there for all in one step; its URL.
+
+        FileExistsError when another one is there under its id. One that is the same is this one: a client
+        that did not hear of its end sends it again.
+        """
         self._file.close()
         for each in (self._hidden / self._name, self._hidden / _ABOUT, self._hidden):
             sync(each)
-        os.rename(self._hidden, self._root / self._id)
+        try:
+            os.rename(self._hidden, self._root / self._id)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not self._is_there():
+                raise FileExistsError(f"there is another file of the id {self._id}") from error
         sync(self._root)
         return file_url(self._id, self._name)
 
     def abandon(self) -> None:
-        """It will never be whole: nothing of it is left. After `finish` this does nothing."""
-        self._file.close()
-        shutil.rmtree(self._hidden, ignore_errors=True)
+        """Nothing of it is left but what `finish` has let appear."""
+        # A disk that is full does not take what is still buffered either.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        remove(self._hidden)
+
+    def _is_there(self) -> bool:
+        """Whether what is there under its id is the same file of the same owner."""
+        there = self._root / self._id
+        try:
+            about = json.loads((there / _ABOUT).read_bytes())
+            is_same = filecmp.cmp(self._hidden / self._name, there / self._name, shallow=False)
+        except OSError:
+            return False
+        return is_same and about["owner"] == self._about["owner"]
+
+
+def new_id() -> str:
+    """An id that nobody guesses."""
+    return secrets.token_hex(16)
 
 
 def file_url(file_id: str, name: str) -> str:

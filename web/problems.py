@@ -71,6 +71,34 @@ class KeysUnreadable(RankcastError):
     title = "Keys cannot be checked"
 
 
+class ContentTooLarge(RankcastError):
+    """Raised for a file over its limit."""
+
+    http_status = 413
+    title = "Content too large"
+
+
+class FileIsThere(RankcastError):
+    """Raised for a file under the id of another: a reference leads to the same bytes for good."""
+
+    http_status = 412
+    title = "There is a file of that id"
+
+
+class NoSharedFolder(RankcastError):
+    """Raised where this web tier has no folder in common with workers."""
+
+    http_status = 501
+    title = "No place for files"
+
+
+class StorageFull(RankcastError):
+    """Raised when the shared folder takes no more."""
+
+    http_status = 507
+    title = "Storage full"
+
+
 #: Both schemes take the same key (RFC 9110, section 11.6.1).
 CHALLENGE = 'Bearer realm="rankcast", Key realm="rankcast"'
 
@@ -81,6 +109,10 @@ SLUGS: dict[type[RankcastError], str] = {
     ScopeMissing: "scope-missing",
     ForeignRequest: "foreign-request",
     KeysUnreadable: "keys-unreadable",
+    ContentTooLarge: "content-too-large",
+    FileIsThere: "file-is-there",
+    NoSharedFolder: "no-shared-folder",
+    StorageFull: "storage-full",
     InvalidInput: "invalid-input",
     UnknownTask: "unknown-task",
     UnknownJob: "unknown-job",

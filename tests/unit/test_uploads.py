@@ -1,11 +1,12 @@
 """Uploaded files: whole or not there, their owner's, and gone after their time."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from rankcast.tasks.uploads import HALF_TTL_S, Uploads, tidy
+from rankcast.tasks.uploads import HALF_TTL_S, Upload, Uploads, file_url, new_id, tidy
 
 
 class Clock:
@@ -114,3 +115,58 @@ def test_no_name_leads_to_another_file(uploads: Uploads, name: str):
 )
 def test_a_clients_name_is_made_one_of_ours(given: str, kept: str):
     assert tidy(given) == kept
+
+
+def arriving(uploads: Uploads, file_id: str, data: bytes, *, name: str = "a.png", owner: str = "") -> Upload:
+    upload = uploads.begin(name, owner=owner, ttl_s=60, file_id=file_id)
+    upload.write(data)
+    return upload
+
+
+def test_a_file_comes_to_the_id_that_it_was_promised(uploads: Uploads):
+    file_id = new_id()
+    upload = arriving(uploads, file_id, b"data")
+    assert upload.finish() == file_url(file_id, "a.png")
+    assert read(uploads, file_id, "a.png") == b"data"
+
+
+def test_who_is_first_under_an_id_stays(uploads: Uploads, tmp_path: Path):
+    """However they overlap; the same once more is the same, and all else is refused and leaves nothing."""
+    file_id = new_id()
+    same = [arriving(uploads, file_id, b"data") for _ in range(2)]
+    others = [
+        arriving(uploads, file_id, b"more"),
+        arriving(uploads, file_id, b"data", name="b.png"),
+        arriving(uploads, file_id, b"data", owner="key2"),
+    ]
+    assert [each.finish() for each in same] == [file_url(file_id, "a.png")] * 2
+    for each in others:
+        with pytest.raises(FileExistsError):
+            each.finish()
+    for each in (*same, *others):
+        each.abandon()
+    assert [path.name for path in (tmp_path / "files").iterdir()] == [file_id]
+    assert (read(uploads, file_id, "a.png"), uploads.owner(file_id)) == (b"data", "")
+
+
+@pytest.mark.parametrize("file_id", ["", "..", "A" * 32, "0" * 31, "0" * 32 + "\n", "../../../etc/a"])
+def test_an_id_is_one_that_was_drawn(uploads: Uploads, file_id: str):
+    with pytest.raises(ValueError):
+        uploads.begin("a.png", owner="", ttl_s=1, file_id=file_id)
+
+
+def test_a_full_disk_leaves_nothing(uploads: Uploads, tmp_path: Path):
+    """Whether it says so at the first byte or at the last, which was buffered."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    upload = uploads.begin("a.png", owner="", ttl_s=60)
+    upload.write(b"x" * 2000)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        with pytest.raises(OSError, match="too large"):
+            uploads.begin("b.png", owner="", ttl_s=60)
+        with pytest.raises(OSError, match="too large"):
+            upload.write(b"x" * (1 << 20))
+        upload.abandon()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "files").iterdir()) == []
