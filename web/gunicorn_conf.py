@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -86,8 +87,7 @@ def pre_request(worker: Any, request: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["rankcast"]
     services.access_log = worker.log
-    # A thread of the system's own, while others go on: of those that Python has, gevent made greenlets.
-    services.blocking = lambda function, *args: gevent.get_hub().threadpool.apply(function, args)
+    services.blocking = in_a_thread
     for listener in worker.sockets:
         bound_clients(listener, services.settings.send_timeout_s)
     worker.log.error_log.addFilter(tell_stalled_client)
@@ -105,6 +105,24 @@ def post_worker_init(worker: Any) -> None:
             leave(signum, frame)
 
     signal.signal(signal.SIGTERM, end_streams_and_leave)
+
+
+def in_a_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call it in a thread of the system's own, while others go on: of those that Python has, gevent made
+    greenlets. What it raises is raised here."""
+    result, error = gevent.get_hub().threadpool.apply(_outcome, (function, args))
+    if error is not None:
+        raise error
+    return result
+
+
+def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    # What a thread raises gevent prints as well, with a traceback, and never answers if that fails: a full
+    # disk may be the one of the log, too.
+    try:
+        return function(*args), None
+    except Exception as error:
+        return None, error
 
 
 def bound_clients(listener: Any, send_timeout_s: float) -> None:

@@ -44,7 +44,7 @@ def of(size: int) -> Iterator[bytes]:
 
 
 def left_in(shared: Path) -> set[str]:
-    return {path.name for path in (shared / "files").glob("*")}
+    return {path.name for path in (shared / "files").iterdir()}
 
 
 def raw(tier: WebTier, request: bytes) -> bytes:
@@ -157,6 +157,20 @@ def test_a_file_is_kept_for_a_while(valkey_url: str, tmp_path: Path):
     with web_tier(valkey_url, **options) as tier:
         url = httpx.post(f"{tier.url}/files", content=b"x").json()["url"]
         wait_until(lambda: httpx.get(f"{tier.url}{url}").status_code == 404, "its end")
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(valkey_url: str, tmp_path: Path):
+    """Also when the log is on it."""
+    with web_tier(valkey_url, RANKCAST_SHARED=str(tmp_path)) as tier:
+        (process,) = psutil.Process(tier.process.pid).children()
+        soft, hard = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (10, hard))
+        for size in (1, 400, MIB):
+            answer = httpx.post(f"{tier.url}/files", content=b"x" * size, timeout=30)
+            assert "EFBIG" in told(answer, 507, "storage-full")["detail"]
+        assert left_in(tmp_path) == set()
+        process.rlimit(psutil.RLIMIT_FSIZE, (soft, hard))
+        assert httpx.post(f"{tier.url}/files", content=b"x").status_code == 201
 
 
 def test_a_form_is_told_how_to_send_a_file(http: httpx.Client):
