@@ -24,7 +24,8 @@ from rankcast.tasks.disk import NAME, remove, sync
 #: Of an upload that stopped in the middle: how long what came of it stays.
 HALF_TTL_S = 3600.0
 
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+#: As `new_id` draws them.
+ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _ABOUT = ".about"
 
 
@@ -39,7 +40,7 @@ class Uploads:
         """A new file, empty and not there yet, for `ttl_s` from now on, under an id that `new_id` drew.
         ValueError for a name or an id that no file may have; OSError."""
         file_id = new_id() if file_id is None else file_id
-        if not (NAME.fullmatch(name) and _ID.fullmatch(file_id)):
+        if not (NAME.fullmatch(name) and ID.fullmatch(file_id)):
             raise ValueError(f"{file_id}/{name!r} cannot be a file's name")
         return Upload(self._root, file_id, name, {"owner": owner, "expires_s": self._now_s() + ttl_s})
 
@@ -61,7 +62,7 @@ class Uploads:
         gone = []
         for path in self._root.iterdir():
             name = path.name.removeprefix(".")
-            if _ID.fullmatch(name) and self._is_over(path):
+            if ID.fullmatch(name) and self._is_over(path):
                 remove(path)
                 gone.append(name)
         return gone
@@ -76,7 +77,7 @@ class Uploads:
         return touched_s + HALF_TTL_S < self._now_s()
 
     def _about(self, file_id: str) -> dict[str, Any] | None:
-        if not _ID.fullmatch(file_id):
+        if not ID.fullmatch(file_id):
             return None
         try:
             about: dict[str, Any] = json.loads((self._root / file_id / _ABOUT).read_bytes())

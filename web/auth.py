@@ -97,24 +97,35 @@ def _asked_by(request: flask.Request) -> Access | None:
 
 def _key_of(request: flask.Request, keyring: Keyring, asked: Access | None) -> ApiKey:
     """The key that the request shows, or that signed its token."""
+    purpose = None if asked is None else asked.by_token
     shown = request.headers.get("Authorization")
     if shown is not None:
         scheme, _, text = shown.partition(" ")
-        key = keyring.find(text.strip()) if scheme.lower() in SCHEMES else None
+        text = text.strip() if scheme.lower() in SCHEMES else ""
+        key = keyring.find(text)
+        if key is None and purpose is not None and purpose.is_sent:
+            key = _signer_of(text, request, purpose, keyring)
         if key is None:
             raise KeyNeeded("this API key is unknown or was revoked; send Authorization: Key rk_…")
         return key
-    token, purpose = request.args.get("token"), None if asked is None else asked.by_token
-    if token is None or purpose is None or request.method not in purpose.methods:
+    token = request.args.get("token")
+    if token is None or purpose is None or purpose.is_sent:
         raise KeyNeeded("send Authorization: Key rk_…; `rankcast keys create` makes one")
-    subject = (request.view_args or {})[purpose.subject]
-    key = tokens.key_of(token, keyring, purpose, subject, now_s=time.time())
+    key = _signer_of(token, request, purpose, keyring)
     if key is None:
         raise KeyNeeded(
             f"the token in this URL is not good for this {purpose.name}, or not any more; "
             "what told the URL tells a new one, asked with a key"
         )
     return key
+
+
+def _signer_of(token: str, request: flask.Request, purpose: Purpose, keyring: Keyring) -> ApiKey | None:
+    """The key that signed a token, if it is good for this request."""
+    if request.method not in purpose.methods:
+        return None
+    subject = (request.view_args or {}).get(purpose.subject, "")
+    return tokens.key_of(token, keyring, purpose, subject, now_s=time.time())
 
 
 def _key() -> ApiKey | None:
@@ -154,16 +165,17 @@ def visible(text: str) -> str:
 def signed_urls(job_id: str) -> dict[str, str]:
     """The job's URLs, that of the stream with a token in it, for whoever cannot send a header."""
     found = urls(job_id)
-    found["stream"] += signer(Scope.READ)(tokens.STREAM, job_id)
+    if token := signer(Scope.READ)(tokens.STREAM, job_id):
+        found["stream"] += f"?token={token}"
     return found
 
 
 def signer(scope: Scope) -> Callable[[Purpose, str], str]:
-    """Makes the query, `?token=…`, by which a URL lets in whoever has it: `(purpose, subject)`.
+    """Makes the token that lets in whoever has it, of a purpose and its subject.
 
     '' where there are no keys, or the caller's lacks the scope. It may be used when the request is over.
     """
     key, for_s = _key(), services().settings.stream_token_s
     if key is None or not key.may(scope):
         return lambda purpose, subject: ""
-    return lambda purpose, subject: f"?token={tokens.sign(key, purpose, subject, time.time() + for_s)}"
+    return lambda purpose, subject: tokens.sign(key, purpose, subject, time.time() + for_s)

@@ -80,8 +80,13 @@ def when_ready(server: Any) -> None:
 def pre_request(worker: Any, request: Any) -> None:
     """A connection ends with its stream, so that a viewer who comes back may meet another process; and
     with an upload, the rest of which would be read before another request, however large it is."""
-    if request.path.endswith("/stream") or request.path == "/files":
+    if request.path.endswith("/stream") or is_upload(request.method, request.path):
         request.force_close()
+
+
+def is_upload(method: str, path: str) -> bool:
+    """Whether the body is a file: ours, or fal's under either name of its host."""
+    return method in ("POST", "PUT") and path.removeprefix("/cdn").startswith("/files")
 
 
 def post_worker_init(worker: Any) -> None:

@@ -3,8 +3,8 @@
 import logging
 import re
 
-#: A key by its form, wherever it stands; a token by its name in a query, and by its length.
-_SECRETS = re.compile(r"(rk_[0-9a-z]+_)[0-9A-Za-z]+|(\btoken=)[\w.%-]{20,}", re.ASCII)
+#: A key by its form, wherever it stands; a token by its name in a query or a header, and by its length.
+_SECRETS = re.compile(r"(rk_[0-9a-z]+_)[0-9A-Za-z]+|(\btoken=|\bBearer (?!rk_))[\w.%-]{20,}", re.ASCII)
 
 
 def redacted(text: str) -> str:

@@ -14,11 +14,13 @@ from rankcast.web.keyring import ApiKey, Keyring
 
 
 class Purpose(NamedTuple):
-    """What a token is good for: requests by `methods`, of what the route's parameter `subject` names."""
+    """What a token is good for: requests by `methods`, of what the route's parameter `subject` names, ''
+    where that is nothing in particular. `is_sent`: it is in a header, not in the URL."""
 
     name: str
     subject: str
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    is_sent: bool = False
 
 
 STREAM = Purpose("stream", "job_id")
@@ -26,6 +28,9 @@ STREAM = Purpose("stream", "job_id")
 ARTIFACTS = Purpose("artifact", "job_id")
 #: One file that was uploaded.
 FILE = Purpose("file", "file_id")
+#: To send one file, and any number of files.
+UPLOAD = Purpose("upload", "file_id", frozenset({"PUT"}))
+UPLOADS = Purpose("uploads", "", frozenset({"POST"}), is_sent=True)
 
 
 def sign(key: ApiKey, purpose: Purpose, subject: str, until_s: float) -> str:

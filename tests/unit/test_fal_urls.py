@@ -19,7 +19,7 @@ BASES = ("other.example", BASE.removeprefix("https://"))
 
 
 def sign(purpose: Purpose, subject: str) -> str:
-    return f"?token={purpose.name}-of-{subject[:4]}"
+    return f"{purpose.name}-of-{subject[:4]}"
 
 
 def unsigned(purpose: Purpose, subject: str) -> str:

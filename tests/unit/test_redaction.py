@@ -21,10 +21,11 @@ SECRETS = (TEXT.split("_")[2], TOKEN)
         f"GET /jobs/1/stream?from=now&token={TOKEN}&last_event_id=1-1",
         f"Invalid header: 'AUTHORIZATION: Key {TEXT}'",
         f"{{'authorization': 'Bearer {TEXT}'}}",
+        f"{{'authorization': 'Bearer {TOKEN}'}}",
         f"?key={TEXT}",
         f"token={TOKEN}|-",
     ],
-    ids=["access log", "path", "header", "headers", "key in a query", "end of a line"],
+    ids=["access log", "path", "header", "headers", "token in a header", "key in a query", "end of a line"],
 )
 def test_a_secret_is_taken_out_of_a_line_wherever_it_stands(line: str):
     """And what stands around it stays."""

@@ -8,18 +8,19 @@ native routes.
 | `hosts.py` | fal's hosts are folders here: which request goes where |
 | `ids.py` `failures.py` | pure: ids of apps, ends of jobs |
 | `answers.py` | JSON, errors and `x-fal-request-id` |
-| `values.py` | files in inputs and outputs |
+| `urls.py`, pure, and `values.py` | files in inputs and outputs |
+| `storage.py` | uploads |
 """
 
 import flask
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
-from rankcast.web.fal import answers, proxy
+from rankcast.web.fal import answers, proxy, storage
 from rankcast.web.fal.hosts import Dispatch
 
 routes = flask.Blueprint("fal", __name__)
-for module in (proxy,):
+for module in (proxy, storage):
     routes.register_blueprint(module.routes)
 routes.after_request(answers.add_request_id)
 routes.register_error_handler(RankcastError, answers.from_error)

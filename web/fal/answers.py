@@ -24,6 +24,7 @@ ERROR_TYPES = {
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
+    412: "bad_request",
     413: "payload_too_large",
     422: "bad_request",
     429: "queue_full",
@@ -54,6 +55,8 @@ def from_error(error: RankcastError) -> flask.Response:
     if error.http_status in (429, 503):
         response.headers["Retry-After"] = str(problems.RETRY_AFTER_S)
         response.headers["X-Fal-Needs-Retry"] = "1"
+    if isinstance(error, problems.KeyNeeded):
+        response.headers["WWW-Authenticate"] = problems.CHALLENGE
     return response
 
 

@@ -25,7 +25,7 @@ _BELOW = re.compile(rf"(?P<path>{_PATH})(\?token=[\w.-]*)?", re.ASCII)
 _IN_JSON = re.compile(rf'(?<!\\)"(?P<path>{_PATH})"(?!\s*:)'.encode())
 _PREFIXES = (b'"/files/', b'"/jobs/')
 
-#: Makes the query with a token, or '': auth.signer.
+#: Makes a token, or '' where none is needed: auth.signer.
 Sign = Callable[[Purpose, str], str]
 
 
@@ -35,9 +35,8 @@ def absolute(path: str, base: str, sign: Sign) -> str:
     found = _PLAIN.fullmatch(path)
     if found is None:
         raise ValueError(f"{path!r} is not where a file is")
-    if found["file_id"]:
-        return f"{base}{path}{sign(FILE, found['file_id'])}"
-    return f"{base}{path}{sign(ARTIFACTS, found['job_id'])}"
+    token = sign(FILE, found["file_id"]) if found["file_id"] else sign(ARTIFACTS, found["job_id"])
+    return f"{base}{path}?token={token}" if token else base + path
 
 
 def all_absolute(json_text: bytes, base: str, sign: Sign) -> bytes:
