@@ -42,5 +42,5 @@ def system(valkey_url: str, tls: Tls, tmp_path_factory: pytest.TempPathFactory) 
         web_tier(valkey_url, tls=tls, RANKCAST_SHARED=shared, RANKCAST_KEEPALIVE_S="5") as web,
         worker(valkey_url, "for_fal.py", folder=folder, env=env),
     ):
-        yield System(web, site)
+        yield System(web, site, shared)
     site.close()

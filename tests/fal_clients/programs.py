@@ -21,6 +21,8 @@ class System(NamedTuple):
 
     web: WebTier
     site: Site
+    #: The folder of its worker, for another web tier beside it.
+    shared: str
 
     @property
     def env(self) -> dict[str, str]:
