@@ -309,6 +309,39 @@ def test_a_connection_ends_with_its_upload(http: httpx.Client, path: str):
     assert httpx.put(upload_url, content=b"x").headers["Connection"] == "close"
 
 
+# From pages
+
+
+def test_an_allowed_page_sends_a_file_to_the_url_that_it_was_told(valkey_url: str, tmp_path: Path):
+    """A browser asks for leave first; another page gets none, and cannot do without."""
+    page, evil = "https://app.example", "https://evil.example"
+    options = {"RANKCAST_SHARED": str(tmp_path), "RANKCAST_CORS": page}
+    with web_tier(valkey_url, **options) as tier, httpx.Client(base_url=tier.url, timeout=60) as http:
+        upload_url, file_url = initiated(http, headers={"Origin": page})
+
+        def asked(origin: str) -> httpx.Response:
+            headers = {
+                "Origin": origin,
+                "Access-Control-Request-Method": "PUT",
+                "Access-Control-Request-Headers": "content-type",
+            }
+            return httpx.options(upload_url, headers=headers)
+
+        def sent(origin: str) -> httpx.Response:
+            headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site", "Content-Type": "image/png"}
+            return httpx.put(upload_url, content=b"x", headers=headers)
+
+        leave = asked(page)
+        assert (leave.status_code, leave.headers["Access-Control-Allow-Origin"]) == (204, page)
+        assert "PUT" in leave.headers["Access-Control-Allow-Methods"]
+        assert "Content-Type" in leave.headers["Access-Control-Allow-Headers"]
+        assert "Access-Control-Allow-Origin" not in asked(evil).headers
+        refused(sent(evil), 403)
+        assert httpx.get(file_url).status_code == 404
+        assert sent(page).headers["Access-Control-Allow-Origin"] == page
+        assert httpx.get(file_url).content == b"x"
+
+
 # With keys
 
 
