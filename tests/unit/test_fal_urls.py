@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rankcast.tasks.artifacts import stored_name, url_of
@@ -112,6 +112,8 @@ VALUES = st.recursive(
 )
 
 
+@example([f'"{FILE}', f'{FILE}"', f'"{FILE}"', f"\\{FILE}", f'\\"{FILE}'], None)
+@example({FILE: FILE, f'"{FILE}': {ARTIFACT: 1}}, orjson.OPT_INDENT_2)
 @given(VALUES, st.sampled_from([None, orjson.OPT_INDENT_2]))
 def test_whole_strings_are_turned_and_nothing_else(value: Any, option: int | None) -> None:
     """Not within a string, however it is quoted, and no name of a member."""
