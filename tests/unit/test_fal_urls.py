@@ -102,8 +102,8 @@ def turned(value: Any) -> Any:
     return value
 
 
-#: Pieces of which texts are made that could be taken for a path.
-PIECES = st.sampled_from([FILE, ARTIFACT, '"', "\\", '\\"', ":", ",", " ", "/files/", "é", "\n", "x"])
+#: Pieces of which texts are made that could be taken for a path; none goes on with a name.
+PIECES = st.sampled_from([FILE, ARTIFACT, '"', "\\", '\\"', ":", ",", " ", "/files/", "é", "\n", "!"])
 TEXTS = st.one_of(PIECES, st.lists(PIECES, max_size=4).map("".join))
 VALUES = st.recursive(
     st.one_of(TEXTS, st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1)),
