@@ -68,7 +68,9 @@ def initiate() -> flask.Response:
     asked = body if isinstance(body, dict) else {}
     name = named(str(asked.get("file_name") or ""), str(asked.get("content_type") or ""))
     file_id = new_id()
-    query = {"ttl_s": _wanted_ttl_s(), "token": auth.signer(Scope.SUBMIT)(tokens.UPLOAD, file_id)}
+    query: dict[str, Any] = {"ttl_s": _wanted_ttl_s()}
+    if signed := auth.signer(Scope.SUBMIT)(tokens.UPLOAD, file_id):
+        query["token"] = signed
     urls = {
         "upload_url": f"{_media()}/files/{file_id}/{name}?{urlencode(query)}",
         "file_url": link(file_url(file_id, name)),

@@ -12,10 +12,11 @@ import orjson
 
 from rankcast.tasks.artifacts import STORED_NAME
 from rankcast.tasks.disk import JOB_ID, NAME
+from rankcast.tasks.uploads import ID
 from rankcast.web.tokens import ARTIFACTS, FILE, Purpose
 
 _PATH = (
-    rf"/files/(?P<file_id>[0-9a-f]{{32}})/{NAME.pattern}"
+    rf"/files/(?P<file_id>{ID.pattern})/{NAME.pattern}"
     rf"|/jobs/(?P<job_id>{JOB_ID.pattern})/artifacts/{STORED_NAME.pattern}"
 )
 _PLAIN = re.compile(_PATH, re.ASCII)
