@@ -33,6 +33,8 @@ from rankcast.gpu_worker.messages import (
     Message,
     Ready,
     Rendezvous,
+    Settle,
+    Settled,
     Shutdown,
     Start,
     StorePort,
@@ -42,7 +44,7 @@ from rankcast.gpu_worker.pipe import frame
 from rankcast.gpu_worker.remains import Remains
 from rankcast.gpu_worker.supervision import Control, Cut, Deadlines
 from rankcast.gpu_worker.verdict import Ending, cause, may_go_on
-from rankcast.gpu_worker.vigil import Vigil
+from rankcast.gpu_worker.vigil import STOPPED_S, Vigil
 from rankcast.tasks.errors import RankcastError
 from rankcast.tasks.job import JobErrorInfo
 from rankcast.tasks.settings import Settings
@@ -114,6 +116,8 @@ class RankGroup:
         #: How ranks failed in this start or call, in the order in which it became known.
         self._endings: list[Ending] = []
         self._control: Control | None = None
+        #: The call whose events rank 0 is still to settle, if that was asked.
+        self._unsettled: str | None = None
         #: Over the start or the call that runs.
         self._vigil: Vigil | None = None
         self._selector = selectors.DefaultSelector()
@@ -285,6 +289,7 @@ class RankGroup:
         try:
             with self._heeding(control):
                 self._wait(deadlines, call)
+                self._let_settle(deadlines, call)
         except Cut as cut:
             return cut.error
         return None
@@ -325,6 +330,20 @@ class RankGroup:
             late_s = time.monotonic() - began - (timeout_s or 0.0)
             if self._vigil and timeout_s is not None and late_s > OVERSLEPT_S:
                 self._vigil.overslept()
+
+    def _let_settle(self, deadlines: Deadlines, call: Call) -> None:
+        """A rank 0 that does not follow the failed ones is killed soon, and may have told what Redis has
+        yet to take. Waits for as long as it is heard and the attempt is ours."""
+        first = self._members[0]
+        if first.report or first.has_ended or any(ending.is_death for ending in self._endings):
+            return
+        self._unsettled = call.job_id
+        first.send(frame(Settle(call.job_id)))
+        while self._unsettled and not first.has_ended:
+            self._heed(deadlines, call)
+            if (left_s := first.heard_s + STOPPED_S - time.monotonic()) <= 0:
+                return
+            self._serve(left_s)
 
     def _heed(self, deadlines: Deadlines, call: Call | None) -> None:
         """Do what other threads asked for."""
@@ -387,6 +406,8 @@ class RankGroup:
                 for peer in self._members:
                     if peer is not member:
                         peer.send(framed)
+            case Settled(job_id) if job_id == self._unsettled:
+                self._unsettled = None
             case CancelSeen() if self._control is not None:
                 self._control.request_cancel()
 

@@ -12,6 +12,8 @@ job sends can become code.
                                        ◀─────  Heartbeat*         about once a second
                                        ◀─────  CancelSeen         rank 0's publisher was told
       Cancel                           ─────▶
+      Settle                           ─────▶                     rank 0, if it hangs beside one that failed
+                                       ◀─────  Settled
                                        ◀─────  Done | Failed
       Shutdown, or EOF                 ─────▶  teardown(), exit
 
@@ -92,6 +94,13 @@ class Cancel(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Settle(Message):
+    """Say when the log has all that this call has told until now."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown(Message):
     """Run `teardown` and exit."""
 
@@ -124,6 +133,13 @@ class Heartbeat(Message):
 @dataclass(frozen=True, slots=True)
 class CancelSeen(Message):
     """The reply to an append carried the job's cancel flag."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Message):
+    """The answer to Settle; also where the log takes nothing of that call any more."""
 
     job_id: str
 

@@ -155,6 +155,12 @@ class Publisher:
                 raise _as_told(self._lost)
             return self._acked
 
+    def settle(self) -> None:
+        """Wait until the log has what was put before this, or takes nothing of this call any more."""
+        with self._work:
+            call, last = self._call, self._acked + len(self._waiting)
+            self._taken.wait_for(lambda: self._acked >= last or self._lost or self._call != call)
+
     def end(self) -> None:
         """Let go of the job; what is still in the buffer is dropped."""
         with self._work:

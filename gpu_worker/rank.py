@@ -38,6 +38,8 @@ from rankcast.gpu_worker.messages import (
     Message,
     Ready,
     Rendezvous,
+    Settle,
+    Settled,
     Start,
     StorePort,
 )
@@ -335,10 +337,18 @@ class Rank:
                 self._cancelled_job = message.job_id
                 if self._worker is not None:
                     self._worker._cancel(message.job_id)
+            elif isinstance(message, Settle):
+                # In a thread of its own: a cancel may come meanwhile.
+                threading.Thread(target=self._settle, args=(message,), daemon=True).start()
             else:
                 self._inbox.put(message)
         # The worker is gone. So is everything that this rank started, and the rank itself.
         os.killpg(0, signal.SIGKILL)
+
+    def _settle(self, asked: Settle) -> None:
+        assert self._publisher is not None
+        self._publisher.settle()
+        self._pipe.send(Settled(asked.job_id))
 
     def _tell_heartbeats(self) -> None:
         pause = threading.Event()

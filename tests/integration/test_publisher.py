@@ -358,6 +358,49 @@ def test_an_attempt_that_was_taken_over_writes_nothing_more(make, redis, store, 
     assert not {b'"after"', b'"later"'} & set(told)
 
 
+def settled(publisher: Publisher) -> threading.Event:
+    """Set once `settle` has returned."""
+    found = threading.Event()
+
+    def settle() -> None:
+        publisher.settle()
+        found.set()
+
+    threading.Thread(target=settle, daemon=True).start()
+    return found
+
+
+def test_it_settles_once_the_log_has_what_was_told_before(make, store, event_log, away, log_through):
+    """Not sooner, while Redis is away."""
+    claim = running(store)
+    publisher = make(log_through)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    away.cut()
+    put_numbers(publisher, range(3))
+    is_settled = settled(publisher)
+    assert not is_settled.wait(0.2)
+    away.mend()
+    assert is_settled.wait(30)
+    assert results(event_log, claim) == [0, 1, 2]
+
+
+def test_it_settles_when_there_is_nothing_to_wait_for(make, store, away, log_through):
+    """No call runs, or its call ends, or belongs to somebody else by now."""
+    publisher = make(log_through)
+    assert settled(publisher).wait(30)
+    away.cut()
+    publisher.begin(call_of(running(store)))
+    is_settled = settled(publisher)
+    publisher.end()
+    assert is_settled.wait(30)
+    away.mend()
+    claim = running(store)
+    store.finish(claim, SUCCESS, 1)
+    publisher.begin(call_of(claim))
+    assert settled(publisher).wait(30)
+
+
 def test_nothing_is_written_after_the_end(make, store, event_log):
     claim = running(store)
     publisher = make()

@@ -170,6 +170,26 @@ def test_an_outage_longer_than_a_lease_takes_no_job_from_a_healthy_worker(
     assert [orjson.loads(event.data or b"")["n"] for event in kept] == list(range(count - len(kept), count))
 
 
+def test_a_rank_that_raises_while_redis_is_away_takes_nothing_with_it_that_was_told(
+    site: Site, server: ValkeyServer, tmp_path: Path
+):
+    """Rank 0 hangs in a collective, and is not killed before Redis has what it told."""
+    go = tmp_path / "go"
+    job_id = site.submit("acme/breaks", {"go": str(go), "count": 5})
+    site.wait_event(job_id, "waiting")
+    server.terminate()
+    go.touch()
+    goes_on(4.0)
+    server.start()
+    wait_until(lambda: is_back(site), "the server is back")
+    record = site.wait_ended(job_id)
+    assert (record.state, record.attempt, record.losses) == (JobState.FAILED, 1, 0)
+    assert record.error is not None
+    assert "as planned" in record.error["message"]
+    results = [orjson.loads(event.data or b"") for event in site.events(job_id) if event.kind == ""]
+    assert results == ["waiting", *({"n": number} for number in range(5))]
+
+
 def test_a_torn_end_of_its_file_costs_redis_no_job(site: Site, server: ValkeyServer, web: WebTier):
     """The last command is there by half, and is dropped: who sent it tells it again. A viewer that saw
     what is lost is told so."""
