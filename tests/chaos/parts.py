@@ -99,6 +99,18 @@ class Part:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until no thread of it runs any more: the signal is one thread's to take, and
+        the others go on until that one has had its turn."""
+        self.send(signal.SIGSTOP)
+        wait_until(self._stands_still, f"{self.name} stands still")
+
+    def _stands_still(self) -> bool:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states = Path("/proc", str(self.pid), "task").glob("*/stat")
+            return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in states)
+        return False
+
     def send_all(self, number: signal.Signals) -> None:
         """To the whole family; who stops is told first, so that nobody can react to the others."""
         for process in self.family():

@@ -175,7 +175,7 @@ def _begin_finish(system: System, probe: Probe) -> None:
     """Its ranks have said that they are done, all it told is in the log, and nobody ends the job."""
     assert probe.host is not None
     host, let_go = probe.host, probe.release
-    host.send(signal.SIGSTOP)
+    host.freeze()
     let_go()
     _wait_returned(system, probe)
     told = [note.n for note in system.notebook.find(probe.job.job_id, "told")]
