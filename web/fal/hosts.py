@@ -21,6 +21,7 @@ SERVICES = {
     "rest.alpha.fal.ai": "/rest",
     "v3.fal.media": "/cdn",
 }
+FOLDERS = tuple(f"{folder}/" for folder in set(SERVICES.values()))
 PROXY_PATH = "/api/fal/proxy"
 _TARGET = "HTTP_X_FAL_TARGET_URL"
 #: In the environment of a request that named one of fal's hosts: which.
@@ -45,6 +46,9 @@ class Dispatch:
             environ["PATH_INFO"] = SERVICES[host] + environ["PATH_INFO"]
         elif environ["PATH_INFO"].rstrip("/") == PROXY_PATH and _TARGET in environ:
             environ.update(_aimed_at(environ[_TARGET]))
+        if environ["PATH_INFO"].startswith(FOLDERS):
+            # Some of fal's clients end every path so. Below an id of any length it would be a part of that.
+            environ["PATH_INFO"] = environ["PATH_INFO"].rstrip("/")
         return self._app(environ, start_response)
 
 
