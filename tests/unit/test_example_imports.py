@@ -1,12 +1,14 @@
 """The demo, the examples and the CLI get by with what `rankcast` exports to everybody."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import rankcast
+from rankcast.gpu_worker.load import NotLoadable, load
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
@@ -75,7 +77,7 @@ def faults_of_cli(source: str) -> list[str]:
 def test_the_examples_are_found():
     """An empty list would let every test below pass."""
     names = {path.name for path in EXAMPLES}
-    assert {"demo.py", "train.py", "generate.py"} <= names
+    assert {"demo.py", "train.py", "generate.py", "sdxl.py"} <= names
     assert {"up.py", "worker.py", "watch.py"} <= {path.name for path in CLI}
 
 
@@ -89,6 +91,16 @@ def test_an_example_imports_only_what_rankcast_exports(path: Path):
 def test_the_cli_uses_only_names_that_rankcast_exports(path: Path):
     """Whatever the command line does, a user's own script can do."""
     assert faults_of_cli(path.read_text()) == []
+
+
+@pytest.mark.parametrize("name", ["sdxl"])
+def test_an_example_of_diffusion_says_what_it_lacks(name: str, monkeypatch: pytest.MonkeyPatch):
+    """A worker with no more than the server extra is told what to install, and which file wants it."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for absent in ("diffusers", "peft", "transformers"):
+        monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(NotLoadable, match=r"sdxl_model\.py:.*pip install 'rankcast\[server,diffusion\]'"):
+        load(str(ROOT / "examples" / "diffusion" / f"{name}.py"))
 
 
 def test_an_import_past_the_exports_is_found():
