@@ -71,3 +71,10 @@ def decode(decoder: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
     scaled = latents.to(decoder.dtype) / decoder.config.scaling_factor
     pixels = decoder.decode(scaled).sample.float().clamp(-1, 1)
     return ((pixels + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """The way back: (n, 3, 8 h, 8 w), from -1 to 1 → latents, float32 of shape (n, 4, h, w)."""
+    latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
+    return latents.float() * vae.config.scaling_factor

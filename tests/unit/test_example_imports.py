@@ -77,7 +77,7 @@ def faults_of_cli(source: str) -> list[str]:
 def test_the_examples_are_found():
     """An empty list would let every test below pass."""
     names = {path.name for path in EXAMPLES}
-    assert {"demo.py", "train.py", "generate.py", "sdxl.py"} <= names
+    assert {"demo.py", "train.py", "generate.py", "sdxl.py", "lora.py"} <= names
     assert {"up.py", "worker.py", "watch.py"} <= {path.name for path in CLI}
 
 
@@ -93,7 +93,7 @@ def test_the_cli_uses_only_names_that_rankcast_exports(path: Path):
     assert faults_of_cli(path.read_text()) == []
 
 
-@pytest.mark.parametrize("name", ["sdxl"])
+@pytest.mark.parametrize("name", ["sdxl", "lora"])
 def test_an_example_of_diffusion_says_what_it_lacks(name: str, monkeypatch: pytest.MonkeyPatch):
     """A worker with no more than the server extra is told what to install, and which file wants it."""
     monkeypatch.setattr(sys, "path", [*sys.path])
