@@ -26,7 +26,7 @@ REPORT_EVERY = 10
 #: Every so many reports one carries a picture, and a checkpoint is saved.
 PREVIEW_EVERY = 5
 SAVE_EVERY = 5
-PREVIEW_STEPS = 20
+PREVIEW_STEPS = 10
 
 #: A URL, or a reference with one.
 File = str | dict[str, Any]
