@@ -26,6 +26,7 @@ class Folder:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="rankcast-"))
         self.artifacts = self.path / "artifacts"
+        self.scratch = self.path / "scratch"
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 

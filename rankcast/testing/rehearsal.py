@@ -18,6 +18,7 @@ from rankcast.gpu_worker.files import FileRules
 from rankcast.gpu_worker.load import TaskClass, task_class
 from rankcast.gpu_worker.rehearsal import RehearsedCall
 from rankcast.tasks.declare import declaration_of
+from rankcast.tasks.disk import remove
 from rankcast.tasks.job import new_job_id, new_token
 from rankcast.tasks.schema import Validator
 from rankcast.tasks.submit import encode_input
@@ -59,7 +60,10 @@ class Rehearsal(ABC):
         text = self._checked(fields if input is None else dict(input))
         call = self._call(text, last_checkpoint, cancel_after)
         ear = Ear(call)
-        return ear.ran(self._play(call, ear), self._folder)
+        try:
+            return ear.ran(self._play(call, ear), self._folder)
+        finally:
+            remove(self._folder.scratch)
 
     @abstractmethod
     def close(self) -> None:
@@ -88,6 +92,6 @@ class Rehearsal(ABC):
             input=text,
             checkpoints=str(self._folder.path),
             resumes_from=resumes_from,
-            files=asdict(FileRules(artifacts=str(self._folder.artifacts))),
+            files=asdict(FileRules(artifacts=str(self._folder.artifacts), scratch=str(self._folder.scratch))),
             cancel_after=cancel_after,
         )

@@ -245,6 +245,22 @@ def test_what_is_stored_beside_the_log_can_be_read():
             ran.artifact(other)
 
 
+def test_what_an_input_names_is_gone_after_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As after an attempt; and it never lay in the folder that the test was started in."""
+
+    @task("t/fetches")
+    class Fetches(DistributedWorker):
+        def __call__(self, file: str) -> list[str]:
+            path = self.fetch_input(file)
+            return [str(path), path.read_text()]
+
+    monkeypatch.chdir(tmp_path)
+    path, text = run(Fetches, file="data:,hello").output
+    assert text == "hello"
+    assert not Path(path).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_async_methods_are_awaited():
     @task("t/async")
     class Async(DistributedWorker):
