@@ -5,7 +5,6 @@ DistributedDataParallel averages the gradients. Rank 0 casts loss and previews, 
 needs to go on as if nothing had happened, and stores the adapter, which `examples/sdxl` draws with.
 """
 
-import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,15 +49,15 @@ class SdxlLora(DistributedWorker):
     ) -> dict[str, Any] | None:
         side = resolution or self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
         latents = self.encoded(self.pictures(images), side)
-        training = Training(
-            self.pipeline,
-            prompt=prompt,
-            side=side,
-            lora_rank=lora_rank,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
-        with contextlib.closing(training):
+        try:
+            training = Training(
+                self.pipeline,
+                prompt=prompt,
+                side=side,
+                lora_rank=lora_rank,
+                learning_rate=learning_rate,
+                seed=seed,
+            )
             losses: list[Tensor] = []
             for step in range(self.resume(training) + 1, steps + 1):
                 losses.append(training.step(self.batch(latents, batch_size, seed=seed, step=step)))
@@ -71,6 +70,9 @@ class SdxlLora(DistributedWorker):
                 if self.should_stop():
                     return None
             return self.result(training, steps, loss)
+        finally:
+            # The next job begins with the model as it was.
+            self.pipeline.unload_lora_weights()
 
     def pictures(self, images: Sequence[File] | None) -> list[Image.Image]:
         """All that are given, or discs, on every rank: one that cannot be had fails everywhere, and no

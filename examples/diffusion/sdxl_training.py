@@ -29,7 +29,7 @@ class Batch:
 class Training:
     """Adapter, optimizer and what the UNet is told of every picture. Making one is a collective call (DDP).
 
-    `close` takes the adapter out of the pipeline again.
+    The adapter stays in the pipeline until that is told `unload_lora_weights`.
     """
 
     def __init__(
@@ -97,9 +97,6 @@ class Training:
         """SHA-256 of this rank's adapter."""
         weights = torch.nn.utils.parameters_to_vector(self.weights).detach()
         return hashlib.sha256(weights.cpu().numpy().tobytes()).hexdigest()
-
-    def close(self) -> None:
-        self.pipeline.unload_lora_weights()
 
     def _lora(self) -> dict[str, Tensor]:
         return get_peft_model_state_dict(self.pipeline.unet)

@@ -285,6 +285,8 @@ def test_an_adapter_of_another_model_is_refused_and_leaves_nothing(
     with pytest.raises(JobFailed, match="size mismatch"):
         draw(it, tmp_path, lora=lora)
     assert draw(it, tmp_path, num_images=3, seed=7) == drawn
+    with pytest.raises(JobFailed, match="invalid_input"):
+        draw(it, tmp_path, lora=f"/files/{'0' * 32}/never-uploaded")
     assert pids(it) == before
 
 
