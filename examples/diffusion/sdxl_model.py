@@ -1,13 +1,12 @@
 """The Stable Diffusion XL pipeline that both tasks work with: real weights, or tiny random ones.
 
-Where weights lie is the worker's own choice, made by whoever starts it, and no part of an input:
-SDXL_DIR names a folder as `StableDiffusionXLPipeline.save_pretrained` writes it. Nothing is downloaded.
+Nothing is ever downloaded.
 """
 
-import os
 from pathlib import Path
 
 import torch
+from sdxl_files import PREVIEW_WEIGHTS, WEIGHTS
 from torch import Tensor
 
 try:
@@ -21,16 +20,6 @@ except ModuleNotFoundError as missing:
         f"examples/diffusion needs rankcast[diffusion] (missing: {missing.name}): "
         "pip install 'rankcast[server,diffusion]'"
     ) from missing
-
-
-def folder_named_by(variable: str) -> Path | None:
-    return Path(named) if (named := os.environ.get(variable)) else None
-
-
-#: None: tiny random weights.
-WEIGHTS = folder_named_by("SDXL_DIR")
-#: An AutoencoderTiny, which decodes previews faster. None: the pipeline's own VAE does it.
-PREVIEW_WEIGHTS = folder_named_by("SDXL_PREVIEW_DIR")
 
 
 def load_pipeline(device: torch.device, folder: Path | None = WEIGHTS) -> StableDiffusionXLPipeline:

@@ -103,6 +103,15 @@ def test_an_example_of_diffusion_says_what_it_lacks(name: str, monkeypatch: pyte
         load(str(ROOT / "examples" / "diffusion" / f"{name}.py"))
 
 
+def test_a_folder_of_weights_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    """When the worker starts, and not by the first job."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "sdxl_files", raising=False)
+    monkeypatch.setenv("SDXL_DIR", "/no/such/folder")
+    with pytest.raises(NotLoadable, match="SDXL_DIR is '/no/such/folder', which is no folder on this host"):
+        load(str(ROOT / "examples" / "diffusion" / "sdxl.py"))
+
+
 def test_an_import_past_the_exports_is_found():
     """In each of the forms it can take, inside a function too."""
     assert faults_of_user_code("import rankcast.tasks.store") == ["rankcast.tasks.store"]
