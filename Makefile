@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # What npm writes down of its last install.
 NPM := tests/clients/node_modules/.package-lock.json
+# fal's own package, beside which ours is tested and measured; it asks for other releases than our tools are locked to.
+FAL := .venv-fal
 
 .PHONY: demo test check bench reliability plain-celery chaos
 
@@ -11,7 +13,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
 
 # Many tests wait for processes and clocks: three files at a time keep two cores busy, from the longest (chaos) on.
-test: $(VENV)/.test $(NPM)
+test: $(VENV)/.test $(NPM) $(FAL)/.ready
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # mypy sees rankcast.tasks, .gpu_worker and .web only where they are installed; build/ goes first
@@ -23,7 +25,7 @@ check: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps --target build/check .
 	cd build/check && $(abspath $(BIN))/mypy -p rankcast --config-file ../../pyproject.toml
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test $(FAL)/.ready
 	$(BIN)/python benchmarks/run.py
 
 reliability: $(VENV)/.test
@@ -49,4 +51,12 @@ $(VENV)/.demo $(VENV)/.test: pyproject.toml constraints.txt
 # Node and npm come with the environment.
 $(NPM): tests/clients/package-lock.json | $(VENV)/.test
 	$(BIN)/npm ci --no-audit --no-fund --prefix tests/clients
+	touch $@
+
+# torch, with what it needs, is the tests' own: both sides compute with the same, and no second one is fetched.
+$(FAL)/.ready: TORCH_IS_IN := import importlib.util as u; print(u.find_spec("torch").origin.rpartition("/torch/")[0])
+$(FAL)/.ready: benchmarks/peers/requirements.txt | $(VENV)/.test
+	$(BIN)/python -m venv --clear $(FAL)
+	$(FAL)/bin/python -m pip install --quiet --no-deps -r $<
+	$(BIN)/python -c '$(TORCH_IS_IN)' > $$(echo $(FAL)/lib/python*/site-packages)/torch.pth
 	touch $@

@@ -1,7 +1,5 @@
 """What is running while rows are measured: ours and the peers, each started when a row first asks."""
 
-import os
-import subprocess
 import sys
 from contextlib import ExitStack
 from functools import cached_property
@@ -9,15 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.actor import ROOT, Actor
+from benchmarks.actor import Actor
 from benchmarks.deployment import Deployment
-from benchmarks.measure import NotInstalled
+from benchmarks.peers.environment import fal_python
 from benchmarks.system import System
 
-#: fal pins older versions of what our own tools need, so it may live in an environment of its own.
-PEER_PYTHON = "RANKCAST_BENCH_PEER_PYTHON"
-PEER_VENV = ROOT / ".venv-bench" / "bin" / "python"
-HOW_TO_GET_FAL = "peer not installed: pip install -e .[bench] into .venv-bench, see README.md"
 #: Ranks of all contenders compute on one thread each.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
@@ -80,17 +74,3 @@ class Bench:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._running.close()
-
-
-def fal_python() -> str:
-    """An interpreter that has fal.distributed: the one named, the peers' own environment, or this one."""
-    named = os.environ.get(PEER_PYTHON)
-    for python in [named] if named else [str(PEER_VENV), sys.executable]:
-        if _has_fal(python):
-            return python
-    raise NotInstalled(HOW_TO_GET_FAL)
-
-
-def _has_fal(python: str) -> bool:
-    probe = "import importlib.util as u, sys; sys.exit(not (u.find_spec('fal') and u.find_spec('zmq')))"
-    return Path(python).exists() and subprocess.run([python, "-c", probe], check=False).returncode == 0

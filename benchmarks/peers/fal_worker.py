@@ -1,9 +1,4 @@
-"""The peer's worker class, and what fal.distributed needs to run where there is no CUDA.
-
-fal.distributed asks torch for NCCL and for a CUDA device. Importing this module, which each rank
-does when it unpickles its worker class, swaps both at run time: gloo for NCCL, and selecting a
-device does nothing. Everything else is fal's own code, untouched.
-"""
+"""The peer's worker class. Each rank imports this module when it unpickles that, and so comes to the CPU."""
 
 from typing import Any
 
@@ -12,22 +7,7 @@ import torch.distributed as dist
 from fal.distributed import DistributedWorker
 
 from benchmarks.payload import play_burst, play_paced
-
-_init_process_group = dist.init_process_group
-
-
-def _init_gloo(*args: Any, **kwargs: Any) -> None:
-    kwargs.pop("device_id", None)
-    _init_process_group(*args, **{**kwargs, "backend": "gloo"})
-
-
-def _select_no_device(device: Any) -> None:
-    """There is no CUDA device to select."""
-
-
-dist.init_process_group = _init_gloo
-torch.cuda.set_device = _select_no_device
-torch.set_num_threads(1)
+from benchmarks.peers import fal_on_cpu  # noqa: F401  gloo for NCCL
 
 
 class Source(DistributedWorker):  # type: ignore[misc]
