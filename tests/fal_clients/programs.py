@@ -1,15 +1,20 @@
 """fal's own clients, in programs of their own, as whoever has code for fal runs it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clients.programs import NODE
+import pytest
+from clients.programs import ALL, NODE
 from helpers import clean_env
 from web_tier import WebTier
 from workers import Site
+
+from benchmarks.measure import NotInstalled
+from benchmarks.peers.environment import fal_python
 
 DRIVERS = Path(__file__).parent / "drivers"
 #: A program that has not ended by then hangs.
@@ -57,13 +62,22 @@ class System(NamedTuple):
         return told(self.start(driver, *args, **env))
 
 
-def told(process: subprocess.Popen[str]) -> list[Any]:
+def told(process: subprocess.Popen[str], timeout_s: float = PROGRAM_TIMEOUT_S) -> list[Any]:
     """What a program printed until its end."""
     try:
-        out, err = process.communicate(timeout=PROGRAM_TIMEOUT_S)
+        out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"it goes on and on; it said {out!r} {err!r}") from None
     assert process.returncode == 0, (process.returncode, out, err)
     return [json.loads(line) for line in out.splitlines()]
+
+
+def fal_package() -> str:
+    """The interpreter that has fal's own package. Without it the test is skipped, or fails where nothing may
+    be left out."""
+    try:
+        return fal_python()
+    except NotInstalled as missing:
+        (pytest.fail if os.environ.get(ALL) else pytest.skip)(str(missing))
