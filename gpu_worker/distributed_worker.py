@@ -45,15 +45,15 @@ class DistributedWorker:
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank = rank
         self.world_size = world_size
-        #: A torch.device in a rank: `cuda:N`, or the CPU.
-        self.device: Any = "cpu"
         #: The job that runs, and which try at it this is, from 1. None and 0 between jobs.
         self.job_id: str | None = None
         self.attempt = 0
         #: The checkpoint to go on from: what attempts before this one announced last, the same on all
         #: ranks. None if there is none, or this host does not reach it.
         self.last_checkpoint: Path | None = None
+        #: From before `setup` until `teardown`.
         self.running = False
+        self._device: Any = "cpu"
         self._services: Services = Alone()
         self._call = 0
         self._left_overs = LeftOvers()
@@ -78,6 +78,11 @@ class DistributedWorker:
         """Let go. Called when a group ends in good order; a killed one has no time for it."""
 
     # For users to call
+
+    @property
+    def device(self) -> Any:
+        """A torch.device in a rank: `cuda:N`, or the CPU. A class may define its own."""
+        return self._device
 
     def add_streaming_result(
         self, result: Any, image_format: str = "jpeg", as_text_event: bool = False
@@ -196,9 +201,9 @@ class DistributedWorker:
         From any thread, on any rank."""
         self._activity.touch()
 
-    def rank_print(self, msg: Any, debug: bool = False) -> None:
+    def rank_print(self, message: Any, debug: bool = False) -> None:
         """Print a line with this rank's number; the job's log has it."""
-        print(f"{'[debug] ' if debug else ''}[rank {self.rank}] {msg}", flush=True)
+        print(f"{'[debug] ' if debug else ''}[rank {self.rank}] {message}", flush=True)
 
     def submit(self, coro: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the worker's event loop, from any thread."""
@@ -225,15 +230,23 @@ class DistributedWorker:
             return self._loop
 
     @property
-    def thread(self) -> threading.Thread | None:
-        """The thread of `loop`; None until that is used."""
+    def thread(self) -> threading.Thread:
+        """The thread of `loop`, started with it; after `shutdown`, the one that has ended."""
+        if self._thread is None:
+            _ = self.loop
+        assert self._thread is not None
         return self._thread
 
     def initialize(self, **kwargs: Any) -> None:
         """Run `setup` and wait for it."""
         self._use_device()
-        self._invoke(self.setup, **kwargs)
+        # Threads that `setup` starts may ask.
         self.running = True
+        try:
+            self._invoke(self.setup, **kwargs)
+        except BaseException:
+            self.running = False
+            raise
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Run `teardown`, end the event loop and wait for its thread, at most `timeout` seconds.
@@ -251,7 +264,7 @@ class DistributedWorker:
 
     def _bind(self, services: Services, device: Any) -> None:
         self._services = services
-        self.device = device
+        self._device = device
 
     def _begin(self, job_id: str, attempt: int, last_checkpoint: Path | None = None) -> None:
         self.job_id, self.attempt, self.last_checkpoint = job_id, attempt, last_checkpoint

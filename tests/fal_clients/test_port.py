@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,19 +57,23 @@ def both() -> Both:
 
 @contextlib.contextmanager
 def fals() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [fal_package(), str(DRIVERS / "port.py"), *map(json.dumps, CALLS.values())],
+    process = started(fal_package(), "port.py", *CALLS.values())
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def started(python: str, driver: str, *args: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [python, str(DRIVERS / driver), *map(json.dumps, args)],
         env=clean_env(PYTHONPATH=os.pathsep.join([str(ROOT), str(PORT)])),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def ours_told(url: str, worker: str, payload: dict[str, Any]) -> list[Any]:
@@ -118,3 +123,13 @@ def test_there_was_something_to_compare(both: Both):
     assert [loss["progress"] for loss in losses] == ["10/40", "20/40", "30/40", "40/40"]
     assert losses[0]["loss"] > 5 * losses[-1]["loss"]
     assert fitted["final_loss"] == losses[-1]["loss"]
+
+
+def test_whatever_fals_worker_has_ours_has_too():
+    """By the same names of parameters, in the same order, with the same defaults. Not its queue: what is
+    streamed goes another way here. Its `__call__` gives {} where a class has none; ours says so."""
+    (theirs,) = told(started(fal_package(), "worker_names.py", "fal.distributed"))
+    (ours,) = told(started(sys.executable, "worker_names.py", "rankcast"))
+    assert theirs.keys() - ours.keys() == {"queue"}
+    differing = {name for name in theirs.keys() & ours.keys() if theirs[name] != ours[name]}
+    assert differing == {"__call__"}

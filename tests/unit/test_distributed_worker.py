@@ -268,6 +268,46 @@ def test_functions_run_in_the_worker_whatever_their_arguments_are_called():
     worker.shutdown()
 
 
+def test_it_runs_while_it_is_set_up():
+    """A thread that `setup` starts goes on `while self.running`; one whose `setup` fails never ran."""
+
+    class Samples(Steps):
+        def setup(self, is_broken: bool = False, **kwargs: Any) -> None:
+            self.ran = self.running
+            if is_broken:
+                raise LookupError("no model")
+
+    worker = Samples()
+    with pytest.raises(LookupError):
+        worker.initialize(is_broken=True)
+    assert not worker.running
+    worker.initialize()
+    assert worker.ran
+
+
+def test_its_thread_is_there_whenever_it_is_asked_for():
+    worker = Steps()
+    thread = worker.thread
+    assert thread.is_alive()
+    assert worker.run_in_worker(threading.current_thread).result() is not thread
+    assert worker.thread is thread
+    worker.shutdown()
+    assert not worker.thread.is_alive()
+
+
+def test_a_class_may_choose_its_own_device():
+    """In fal `device` is a property, and code that tries CUDA models elsewhere overrides it."""
+
+    class OnMeta(Steps):
+        @property
+        def device(self) -> str:
+            return "meta"
+
+    worker = OnMeta()
+    in_a_rank(worker)
+    assert worker.device == "meta"
+
+
 def test_shutdown_may_come_twice_and_before_setup():
     """It tears down what was set up, once."""
     worker = Steps()
@@ -282,7 +322,7 @@ def test_shutdown_may_come_twice_and_before_setup():
 def test_rank_print_says_who_speaks(capsys):
     worker = Steps(2, 4)
     worker.rank_print("loaded")
-    worker.rank_print("x", debug=True)
+    worker.rank_print(message="x", debug=True)
     assert capsys.readouterr().out == "[rank 2] loaded\n[debug] [rank 2] x\n"
 
 
