@@ -157,6 +157,15 @@ def test_both_schemes_carry_a_key(http: httpx.Client, keyed: Deployment, scheme:
     assert http.get("/tasks", headers=headers).status_code == 200
 
 
+def test_a_key_may_stand_behind_an_id(http: httpx.Client, keyed: Deployment):
+    """As fal's keys do, `id:secret`: its package takes no others. The id says nothing."""
+    status = {
+        text: http.get("/tasks", headers={"Authorization": f"Key {text}"}).status_code
+        for text in (f"any:{keyed.alice.text}", f":{keyed.alice.text}", f"{keyed.alice.text}:any", "any:")
+    }
+    assert list(status.values()) == [200, 200, 401, 401]
+
+
 def test_who_has_no_key_costs_nothing(tmp_path: Path):
     """Refused before Redis is asked, which is away here, and before a body is read, which never comes."""
     path = tmp_path / "keys"
