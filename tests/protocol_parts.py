@@ -124,7 +124,7 @@ class Web(Process):
 class _Place:
     """A viewer's place at a feed, as hub.Viewer; nobody waits here."""
 
-    is_closing = False
+    is_closing = is_last_call = False
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

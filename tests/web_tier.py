@@ -202,12 +202,21 @@ class Watch:
 
     def to_end(self) -> list[Frame]:
         """Wait until the server has ended the stream in order."""
+        self._over()
+        assert self.is_complete, f"cut off after {self.raw[-500:]!r}"
+        return self.frames
+
+    def to_break(self) -> list[Frame]:
+        """Wait until the server has cut the stream off."""
+        self._over()
+        assert self.is_broken, f"ended in order after {self.raw[-500:]!r}"
+        return self.frames
+
+    def _over(self) -> None:
         wait_until(
             lambda: self.is_complete or self.is_broken, f"an end of the stream after {self.raw[-500:]!r}"
         )
-        assert self.is_complete, f"cut off after {self.raw[-500:]!r}"
         self.leave()
-        return self.frames
 
     def leave(self) -> None:
         """Close the connection, as a client does that goes away."""

@@ -38,7 +38,7 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
         app.wsgi_app = TakeOver(app.wsgi_app, services)  # type: ignore[method-assign]
     app.wsgi_app = fal.Dispatch(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(RankcastError, problems.from_error)
-    app.register_error_handler(HTTPException, problems.from_http)
+    app.register_error_handler(HTTPException, fal.refuses(otherwise=problems.from_http))
     app.register_error_handler(RequestEntityTooLarge, problems.too_large)
     app.register_error_handler(Exception, problems.from_bug)
     return app

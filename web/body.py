@@ -15,6 +15,8 @@ from rankcast.web.services import services
 
 #: Of any job id there ever was. Without a colon, so that no id can name another key in Redis.
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+#: How clients write that something is wanted, or not.
+FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 _SUBMIT_FIELDS = frozenset({"task", "input", "options"})
 
 
@@ -95,6 +97,14 @@ def whole_number(name: str, *, default: int, largest: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not 1 <= int(text) <= largest:
         raise BadRequest(f"{name} must be a whole number from 1 to {largest}, not {text[:40]!r}")
     return int(text)
+
+
+def flag(name: str) -> bool:
+    """A query parameter that is 1 or 0, in words too; what is not there is false. BadRequest."""
+    text = flask.request.args.get(name, "")
+    if text.lower() not in FLAGS:
+        raise BadRequest(f"{name} must be 1 or 0, true or false, not {text[:40]!r}")
+    return FLAGS[text.lower()]
 
 
 def _json_type(value: Any) -> str:

@@ -31,6 +31,8 @@ worker_class = "gevent"
 worker_connections = 10_000
 #: Longest that direct streams, which nobody can resume, hold up the end of a process; seconds.
 graceful_timeout = 10
+#: So long before that they are told that the process ends, and which job goes on; seconds.
+LAST_CALL_S = 2
 #: An idle connection also holds it up.
 keepalive = 5
 #: A process that does not even run its timer for so long is replaced.
@@ -106,6 +108,8 @@ def post_worker_init(worker: Any) -> None:
     def end_streams_and_leave(signum: int, frame: FrameType | None) -> None:
         # Not here: a signal handler may not wait for locks.
         gevent.spawn(services.leave)
+        last_call_s = max(0.0, worker.cfg.graceful_timeout - LAST_CALL_S)
+        gevent.spawn_later(last_call_s, services.leave, is_last_call=True)
         if callable(leave):
             leave(signum, frame)
 

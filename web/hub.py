@@ -141,6 +141,11 @@ class Viewer:
         """This process is about to end; its streams should go elsewhere."""
         return self._hub.is_closing
 
+    @property
+    def is_last_call(self) -> bool:
+        """It ends in a moment; nothing is served any longer."""
+        return self._hub.is_last_call
+
     def leave(self) -> None:
         """May be called more than once."""
         self._hub.leave(self)
@@ -150,7 +155,7 @@ class Hub:
     """All followed jobs of this process, and the connection that hears of them."""
 
     def __init__(self, *, url: str, event_log: EventLog, silence_s: float = SILENCE_S) -> None:
-        self.is_closing = False
+        self.is_closing = self.is_last_call = False
         self._event_log = event_log
         self._silence_s = silence_s
         # Made through a pool only because that is where redis-py reads URLs. RESP2: with RESP3,
@@ -182,9 +187,10 @@ class Hub:
         for target in (self._listen, self._watch):
             threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True).start()
 
-    def dismiss(self) -> None:
-        """Tell all viewers that this process is about to end. Those that stay are served until it does."""
+    def dismiss(self, *, is_last_call: bool = False) -> None:
+        """Tell all viewers that this process is about to end. Who stays is served until the last call."""
         self.is_closing = True
+        self.is_last_call = is_last_call
         for feed in self._followed():
             feed.wake()
 

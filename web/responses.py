@@ -1,10 +1,12 @@
 """The two forms of a good answer: JSON, and a stream."""
 
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flask
 import orjson
+from werkzeug.wsgi import ClosingIterator
 
 from rankcast.web import sse
 
@@ -26,15 +28,22 @@ def stream_response(
     `on_close` is called when the client is gone, also one that left before the first chunk, whose
     generator is never entered.
     """
-    response = flask.Response(
-        chunks,
+    # Werkzeug hands a body that is passed through to the server as it is, and calls nothing at its end.
+    body = chunks if on_close is None else ClosingIterator(chunks, on_close)
+    return flask.Response(
+        body,
         headers={**sse.HEADERS, **(headers or {})},
         content_type=sse.CONTENT_TYPE,
         direct_passthrough=True,
     )
-    if on_close is not None:
-        response.call_on_close(on_close)
-    return response
+
+
+def broken_off() -> ConnectionResetError:
+    """To be raised by a body that is not whole: its connection is cut, without the end that HTTP would have.
+
+    Servers take this error for the client's doing, and say nothing.
+    """
+    return ConnectionResetError(errno.ECONNRESET, "broken off on purpose")
 
 
 def urls(job_id: str) -> dict[str, str]:

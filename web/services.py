@@ -23,6 +23,7 @@ from rankcast.tasks.shared import SharedFolder
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.submit import Submitter
 from rankcast.tasks.sweep import Sweep, SweepThread
+from rankcast.web.hangup import Hangups
 from rankcast.web.hub import SILENCE_S, Hub
 from rankcast.web.keyring import Keyring, starter_key
 from rankcast.web.lastused import LastUsed
@@ -54,6 +55,7 @@ class Services:
     submitter: Submitter
     hub: Hub
     places: Places
+    hangups: Hangups
     sweep: SweepThread
     #: None: there are no keys, and nobody is asked for one.
     keyring: Keyring | None
@@ -106,9 +108,10 @@ class Services:
         with at_the_edge():
             self.client.ping()
 
-    def leave(self) -> None:
-        """The process is about to end: send away the streams that can be resumed elsewhere."""
-        self.hub.dismiss()
+    def leave(self, *, is_last_call: bool = False) -> None:
+        """The process is about to end: send away the streams that can be resumed elsewhere; at the last call
+        all others as well."""
+        self.hub.dismiss(is_last_call=is_last_call)
 
 
 def make_services(settings: WebSettings) -> Services:
@@ -127,6 +130,7 @@ def make_services(settings: WebSettings) -> Services:
         submitter=Submitter(store=store, catalog=catalog, app=make_app(shared)),
         hub=Hub(url=shared.redis_url, event_log=event_log, silence_s=min(SILENCE_S, settings.keepalive_s)),
         places=Places(settings.max_streams),
+        hangups=Hangups(),
         sweep=SweepThread(Sweep(client, shared)),
         keyring=_keyring(settings),
         last_used=LastUsed(KeyUse(client)),

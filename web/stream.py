@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 class Reader:
     """Iterate: lists of batches in log order, from `start` to the end event; None is a keepalive due.
 
-    Raises UnknownJob when the job's record goes away. Ends early after about `lifetime_s`, and if
-    `ends_with_process` and this process is about to end.
+    Raises UnknownJob when the job's record goes away. Ends early after about `lifetime_s`, and when this
+    process is about to end: with `ends_with_process` at once, else at the last call.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Reader:
     @property
     def is_leaving(self) -> bool:
         """The viewer is to come back, here or elsewhere: its time here is over, or this process's."""
-        if self._ends_with_process and self._viewer.is_closing:
+        if self._viewer.is_last_call or (self._ends_with_process and self._viewer.is_closing):
             return True
         return time.monotonic() >= self._leaves_at
 
@@ -201,11 +201,8 @@ class Stream(NamedTuple):
 def chunks(stream: Stream) -> Iterator[bytes]:
     """The body of a stream with ids. Each chunk is one write; the first is due at once, with the head."""
     yield sse.retry(RETRY_MS)
-    try:
-        for part in parts(stream.reader):
-            yield from writes(part)
-    finally:
-        stream.leave()
+    for part in parts(stream.reader):
+        yield from writes(part)
     if stream.reader.is_leaving:
         yield farewell()
 

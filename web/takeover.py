@@ -50,7 +50,6 @@ class TakeOver:
     def __init__(self, app: Any, services: Services) -> None:
         self._app = app
         self._services = services
-        self._hangups = Hangups()
         self._crowds: dict[str, Crowd] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -83,7 +82,7 @@ class TakeOver:
     def _take(self, environ: dict[str, Any], start_response: Any, stream: Stream) -> None:
         told = self._access_line(environ, start_response)
         fd = os.dup(environ["gunicorn.socket"].fileno())
-        sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._hangups)
+        sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._services.hangups)
         sink.leave_in(stream.reader.leaves_in_s)
         job_id = stream.viewer.feed.job_id
         crowd = self._crowds.get(job_id)

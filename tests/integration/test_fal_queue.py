@@ -5,10 +5,12 @@ import orjson
 import pytest
 from helpers import wait_until
 from jobs import FAILURE, SUCCESS, TASK, append, running, submit
-from web_tier import Watch
+from web_tier import Watch, web_tier
 
+from rankcast.tasks.catalog import TaskInfo
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import JobErrorInfo, Outcome
+from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.logs import JobLogs, LogLine
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
@@ -209,3 +211,27 @@ def test_longer_ids_are_understood_too(web: str, store: JobStore) -> None:
     """Clients drop the path of the endpoint; pages of fal's have it."""
     answer = httpx.get(f"{web}{QUEUE}/fast/requests/{submit(store)}/status")
     assert answer.status_code == 202
+
+
+def test_who_leaves_a_status_stream_is_let_go(web: str, redis, store: JobStore) -> None:
+    """And cancels nothing: a request in the queue belongs to nobody's connection."""
+    job_id = submit(store)
+    watch = Watch(web, f"{QUEUE}/requests/{job_id}/status/stream")
+    watch.until(1)
+    watch.leave()
+    channel = JobKeys(job_id).live
+    wait_until(lambda: dict(redis.pubsub_numsub(channel)) == {channel.encode(): 0}, "the hub to let go")
+    assert store.record(job_id).state == JobState.QUEUED
+
+
+def test_a_status_stream_of_a_server_that_ends_breaks(
+    valkey_url: str, task: TaskInfo, store: JobStore
+) -> None:
+    """A client takes an end in order for the end of the request."""
+    job_id = submit(store)
+    with web_tier(valkey_url, GUNICORN_CMD_ARGS="--graceful-timeout 3") as leaving:
+        watch = Watch(leaving.url, f"{QUEUE}/requests/{job_id}/status/stream")
+        watch.until(1)
+        leaving.process.terminate()
+        watch.to_break()
+        leaving.process.wait(30)

@@ -9,7 +9,7 @@ import pytest
 import redis as redis_py
 from helpers import wait_until
 from jobs import FAILURE, SUCCESS, TASK, append, running, starting
-from web_tier import KEEPALIVE_S, Watch, WebTier, web_tier
+from web_tier import KEEPALIVE_S, Watch, WebTier, told, web_tier
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.eventlog import EventLog
@@ -86,19 +86,20 @@ def test_each_frame_is_one_write(web: str, store: JobStore, event_log: EventLog)
 
 
 def test_a_failure_is_the_last_frame(web: str, store: JobStore, event_log: EventLog) -> None:
-    """The head is long gone when a job fails, so the frame must say it."""
+    """The head is long gone when a job fails, so the frame must say it; and the connection is cut, for
+    clients that take every frame for a result."""
     watch = Watch(web, "/stream", post=INPUT)
     claim = running(store, job_of(watch))
     append(event_log, claim, 2, '{"step":1}')
     store.finish(claim, FAILURE, 2)
-    last = watch.to_end()[-1]
+    last = watch.to_break()[-1]
     assert last.json == {"error": {"kind": "exception", "message": "boom", "rank": 1}}
 
 
 def test_a_cancelled_job_ends_its_stream_with_an_error(web: str, store: JobStore) -> None:
     watch = Watch(web, "/stream", post=INPUT)
     store.cancel(job_of(watch))
-    assert watch.to_end()[-1].json["error"]["kind"] == "cancelled"
+    assert watch.to_break()[-1].json["error"]["kind"] == "cancelled"
 
 
 def test_an_output_of_any_size_is_the_last_frame(web: str, store: JobStore) -> None:
@@ -135,15 +136,34 @@ def test_trimmed_results_end_the_stream_with_an_error(
         for seq in range(2, 102, 2):
             append(bounded, claim, seq, large, large)
         store.finish(claim, SUCCESS, 101)
-    error = watch.to_end()[-1].json["error"]
+    error = watch.to_break()[-1].json["error"]
     assert (error["kind"], error["urls"]["stream"]) == ("gap", f"/jobs/{claim.job_id}/stream")
 
 
-def test_a_client_that_leaves_does_not_cancel_the_job(
-    web: str, redis: redis_py.Redis, store: JobStore
+@pytest.fixture(scope="module")
+def silent(valkey_url: str) -> Iterator[str]:
+    """Nothing is ever written that would find out that a client is gone."""
+    with web_tier(valkey_url, RANKCAST_KEEPALIVE_S="600") as web:
+        yield web.url
+
+
+@pytest.mark.parametrize("path", ["/stream", f"/run/{TASK}/stream"])
+def test_a_client_that_leaves_cancels_the_job(
+    silent: str, task: TaskInfo, store: JobStore, path: str
 ) -> None:
-    """It may have lost its connection, and come back to the job's own stream."""
-    watch = Watch(web, "/stream", post=INPUT)
+    """At once, also in a silence. Whoever would come back submits at /jobs."""
+    watch = Watch(silent, path, post=INPUT)
+    running(store, job_of(watch))
+    watch.leave()
+    wait_until(lambda: store.record(job_of(watch)).is_cancel_requested, "the job to be cancelled")
+
+
+@pytest.mark.parametrize("path", ["/stream", f"/run/{TASK}/stream"])
+def test_a_detached_job_goes_on_without_its_client(
+    web: str, redis: redis_py.Redis, store: JobStore, path: str
+) -> None:
+    """Who loses the connection can watch on at the job's own stream."""
+    watch = Watch(web, f"{path}?detach=1", post=INPUT)
     job_id = job_of(watch)
     claim = starting(store, job_id)
     watch.leave()
@@ -151,6 +171,27 @@ def test_a_client_that_leaves_does_not_cancel_the_job(
     wait_until(lambda: dict(redis.pubsub_numsub(channel)) == {channel.encode(): 0}, "the hub to let go")
     assert store.start(claim) is False
     assert store.record(job_id).is_cancel_requested is False
+
+
+def test_detach_is_understood_before_there_is_a_job(web: str, store: JobStore) -> None:
+    told(httpx.post(f"{web}/stream?detach=maybe", json=INPUT), 400, "bad-request")
+    assert store.list().records == []
+
+
+def test_a_server_that_ends_tells_its_last_clients_where_to_go_on(
+    valkey_url: str, task: TaskInfo, store: JobStore
+) -> None:
+    """It is no hang-up: the job goes on."""
+    with web_tier(valkey_url, GUNICORN_CMD_ARGS="--graceful-timeout 3") as leaving:
+        watch = Watch(leaving.url, f"/run/{TASK}/stream", post=INPUT)
+        job_id = job_of(watch)
+        claim = starting(store, job_id)
+        leaving.process.terminate()
+        error = watch.to_break()[-1].json["error"]
+        leaving.process.wait(30)
+    assert (error["kind"], error["job_id"]) == ("leaving", job_id)
+    assert error["urls"]["stream"] == f"/jobs/{job_id}/stream"
+    assert store.start(claim) is False
 
 
 def test_a_process_that_ends_serves_its_direct_streams_first(
@@ -191,8 +232,8 @@ def test_without_a_single_task_there_is_no_default(
     Catalog(redis, settings).register([other])
     problem = httpx.post(f"{web}/stream", json=INPUT).json()
     assert (problem["status"], problem["known"]) == (404, ["acme/other", TASK])
-    with web_tier(valkey_url, RANKCAST_DEFAULT_TASK="acme/other") as told:
-        watch = Watch(told.url, "/stream", post={})
+    with web_tier(valkey_url, RANKCAST_DEFAULT_TASK="acme/other") as other_tier:
+        watch = Watch(other_tier.url, "/stream", post={})
         assert store.record(job_of(watch)).task == "acme/other"
         watch.leave()
 

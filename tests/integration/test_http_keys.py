@@ -231,7 +231,8 @@ SUBMIT_ROUTES = {
     ("/jobs/<job_id>/cancel", "POST"),
     ("/files", "POST"),
     ("/stream", "POST"),
-    ("/run/<owner>/<name>/stream", "POST"),
+    ("/run/<path:app>", "POST"),
+    ("/rest/tokens", "POST"),
     ("/rest/storage/auth/token", "POST"),
     ("/rest/storage/upload/initiate", "POST"),
     ("/rest/storage/upload/initiate-multipart", "POST"),
@@ -381,7 +382,7 @@ def test_a_direct_stream_is_of_who_asked_for_it(keyed: Deployment, task: TaskInf
     assert store.owner(job_id) == keyed.alice.id
     assert watch.headers["Link"] == f'</jobs/{job_id}/stream>; rel="monitor"'
     store.cancel(job_id)
-    watch.to_end()
+    watch.to_break()
 
 
 # Tokens of streams

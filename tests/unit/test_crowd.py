@@ -53,7 +53,7 @@ class Job:
 class Viewer:
     """As the hub's, to be waited for by greenlets."""
 
-    is_closing = False
+    is_closing = is_last_call = False
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

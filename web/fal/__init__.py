@@ -9,19 +9,25 @@ native routes.
 | `ids.py` `options.py` `failures.py` `statuses.py` | pure: ids, headers, ends of jobs, statuses |
 | `answers.py` | JSON, errors and `x-fal-request-id` |
 | `urls.py`, pure, and `values.py` | files in inputs and outputs |
-| `queue.py` | submit, status, result, cancel |
+| `requests.py` | a request is a job: how it is made, what came of it |
+| `run.py` `queue.py` | run and stream; submit, status, result, cancel |
 | `storage.py` | uploads |
+| `missing.py` | what fal has and Rankcast has not |
 """
+
+from collections.abc import Callable
 
 import flask
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
-from rankcast.web.fal import answers, proxy, queue, storage
-from rankcast.web.fal.hosts import Dispatch
+from rankcast.web.fal import answers, missing, proxy, queue, run, storage
+from rankcast.web.fal.hosts import FOLDERS, Dispatch
+
+Handler = Callable[[HTTPException], flask.Response]
 
 routes = flask.Blueprint("fal", __name__)
-for module in (proxy, queue, storage):
+for module in (proxy, run, queue, storage, missing):
     routes.register_blueprint(module.routes)
 routes.after_request(answers.add_request_id)
 routes.register_error_handler(RankcastError, answers.from_error)
@@ -29,4 +35,16 @@ routes.register_error_handler(HTTPException, answers.from_http)
 routes.register_error_handler(RequestEntityTooLarge, answers.too_large)
 routes.register_error_handler(Exception, answers.from_bug)
 
-__all__ = ["Dispatch", "routes"]
+
+def refuses(otherwise: Handler) -> Handler:
+    """How an app refuses what it has no route for: in fal's form below its folders, elsewhere `otherwise`."""
+
+    def handler(error: HTTPException) -> flask.Response:
+        if not flask.request.path.startswith(FOLDERS):
+            return otherwise(error)
+        return answers.add_request_id(answers.from_http(error))
+
+    return handler
+
+
+__all__ = ["Dispatch", "refuses", "routes"]

@@ -24,6 +24,7 @@ ERROR_TYPES = {
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
+    405: "method_not_allowed",
     412: "bad_request",
     413: "payload_too_large",
     422: "bad_request",
@@ -62,7 +63,10 @@ def from_error(error: RankcastError) -> flask.Response:
 
 def from_http(error: HTTPException) -> flask.Response:
     """What Flask itself refuses."""
-    return refusal(error.code or 500, error.description or error.name)
+    response = refusal(error.code or 500, error.description or error.name)
+    if (allow := dict(error.get_headers()).get("Allow")) is not None:
+        response.headers["Allow"] = allow
+    return response
 
 
 def too_large(error: RequestEntityTooLarge) -> flask.Response:

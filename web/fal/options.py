@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from werkzeug.datastructures import Headers
+
 from rankcast.tasks.job import DEFAULT_PRIORITY, LOWEST_PRIORITY, JobOptions, option_faults
 
 #: The old name, which clients still send, and the new one.
@@ -11,7 +13,7 @@ START_TIMEOUT = ("X-Fal-Request-Timeout", "X-Fal-Request-Start-Timeout")
 PRIORITIES = {"normal": DEFAULT_PRIORITY, "low": LOWEST_PRIORITY}
 
 
-def options_of(headers: Mapping[str, str]) -> JobOptions:
+def options_of(headers: Mapping[str, str] | Headers) -> JobOptions:
     """The options of a submit with these headers; ValueError for a time-out that is none.
 
     `X-Fal-Runner-Hint` has no effect: a warm slot of the task is looked for in any case.

@@ -11,21 +11,17 @@ from typing import Any
 import flask
 import orjson
 
-from rankcast.tasks.errors import StoreUnavailable, UnknownJob, UnknownTask
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, STATE
 from rankcast.tasks.eventlog import Start
-from rankcast.tasks.job import JobOptions, JobRecord
+from rankcast.tasks.job import JobRecord
 from rankcast.tasks.logs import LogLine
-from rankcast.tasks.state import JobState
-from rankcast.web import auth, sse
+from rankcast.web import sse
 from rankcast.web.auth import needs, visible
-from rankcast.web.body import input_object, json_body
-from rankcast.web.fal import answers, ids, statuses, values
-from rankcast.web.fal.failures import failure
-from rankcast.web.fal.options import options_of
+from rankcast.web.body import flag
+from rankcast.web.fal import answers, ids, requests, statuses, values
 from rankcast.web.feed import Batch
-from rankcast.web.problems import BadRequest
-from rankcast.web.responses import json_response, stream_response
+from rankcast.web.responses import broken_off, json_response, stream_response
 from rankcast.web.services import Services, services
 from rankcast.web.stream import Reader
 
@@ -41,10 +37,8 @@ routes = flask.Blueprint("queue", __name__, url_prefix="/queue")
 def submit(app: str) -> flask.Response:
     if "fal_webhook" in flask.request.args:
         return answers.refusal(501, "webhooks are not there: watch the request, or its stream, instead")
-    task = app_id(app).task
-    job_input = values.inward(input_object(json_body()))
-    created = services().submitter.submit(task, job_input, options(), owner=auth.owner())
-    answers.name_request(created.job_id)
+    task = requests.app_id(app).task
+    created = requests.submit(task)
     body = {
         "status": "IN_QUEUE",
         "request_id": created.job_id,
@@ -59,7 +53,7 @@ def submit(app: str) -> flask.Response:
 @needs("read")
 def status(app: str, job_id: str) -> flask.Response:
     """202 until it has ended: one client of fal's goes by that alone."""
-    wants_logs = _wants_logs()
+    wants_logs = flag("logs")
     record = _record(app, job_id)
     lines = _Lines(services(), job_id).new() if wants_logs else None
     body = statuses.status(record, values.public_base(), lines)
@@ -70,7 +64,7 @@ def status(app: str, job_id: str) -> flask.Response:
 @needs("read")
 def status_stream(app: str, job_id: str) -> flask.Response:
     """A status object each time that something has changed; of the lines the new ones."""
-    to, wants_logs = services(), _wants_logs()
+    to, wants_logs = services(), flag("logs")
     _record(app, job_id)
     viewer = to.hub.follow(job_id)
     try:
@@ -102,7 +96,7 @@ def result(app: str, job_id: str) -> flask.Response:
     record = _record(app, job_id)
     if not record.state.is_terminal:
         return answers.refusal(400, "Request is still in progress")
-    return ended(record)
+    return requests.ended(record)
 
 
 @routes.put("/<path:app>/requests/<job_id>/cancel")
@@ -118,42 +112,10 @@ def cancel(app: str, job_id: str) -> flask.Response:
     return json_response({"status": "CANCELLATION_REQUESTED"}, 202)
 
 
-def ended(record: JobRecord) -> flask.Response:
-    """What came of a job that has ended: its output, or its failure as a status that is none of 2xx."""
-    if record.state != JobState.SUCCEEDED:
-        return answers.refused(failure(record.state, record.error or {}))
-    output = services().store.output(record.job_id) or b"null"
-    return flask.Response(values.outward(output), content_type="application/json")
-
-
-def app_id(text: str) -> ids.AppId:
-    """The id in a path. UnknownTask."""
-    found = ids.parse(text)
-    if found is None:
-        raise UnknownTask(text, [info.name for info in services().catalog.tasks()])
-    return found
-
-
-def options() -> JobOptions:
-    """What the request's headers ask for. BadRequest."""
-    try:
-        return options_of(flask.request.headers)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
-
-
-def _wants_logs() -> bool:
-    text = flask.request.args.get("logs", "")
-    wanted = statuses.FLAGS.get(text.lower())
-    if wanted is None:
-        raise BadRequest(f"logs must be 1 or 0, true or false, not {text[:40]!r}")
-    return wanted
-
-
 def _record(app: str, job_id: str) -> JobRecord:
     """The job, if it is one of this app. UnknownJob."""
     record = services().store.record(visible(job_id))
-    if ids.app_of(record.task) != app_id(app).app:
+    if ids.app_of(record.task) != requests.app_id(app).app:
         raise UnknownJob(job_id)
     answers.name_request(job_id)
     return record
@@ -194,6 +156,9 @@ def _changes(reader: Reader, look: Callable[[], dict[str, Any]], keepalive_s: fl
             yield sse.KEEPALIVE_WITHOUT_IDS
         if seen["status"] == "COMPLETED":
             return
+    if told["status"] != "COMPLETED":
+        # This process ends. A body that ends in order would say that the request has.
+        raise broken_off()
 
 
 def _is_due(batches: list[Batch] | None, since_s: float) -> bool:

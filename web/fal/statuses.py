@@ -10,9 +10,6 @@ from rankcast.tasks.state import JobState
 from rankcast.web.fal import ids
 from rankcast.web.fal.failures import failure
 
-#: What `logs=` may say: Python's client has it in words, the JavaScript one in digits.
-FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
-
 
 def urls(base: str, task: str, job_id: str) -> dict[str, str]:
     """Where Python's client asks for it again: it takes these as they are."""
