@@ -44,10 +44,12 @@ class System(NamedTuple):
             "RANKCAST_TEST_URL": self.web.url,
         }
 
-    def start(self, driver: str, *args: Any, **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, driver: str, *args: Any, python: str = sys.executable, **env: str
+    ) -> subprocess.Popen[str]:
         """A program of drivers/, `.py` or `.js`, at work; it gets the arguments as JSON."""
         program = str(DRIVERS / driver)
-        command = [sys.executable, program] if driver.endswith(".py") else [str(NODE), program]
+        command = [python if driver.endswith(".py") else str(NODE), program]
         return subprocess.Popen(
             [*command, *map(json.dumps, args)],
             env=clean_env(**{**self.env, **env}),
@@ -57,9 +59,9 @@ class System(NamedTuple):
             text=True,
         )
 
-    def run(self, driver: str, *args: Any, **env: str) -> Any:
+    def run(self, driver: str, *args: Any, python: str = sys.executable, **env: str) -> Any:
         """The same to its end: what it printed, one JSON value a line; it must exit with 0."""
-        return told(self.start(driver, *args, **env))
+        return told(self.start(driver, *args, python=python, **env))
 
 
 def told(process: subprocess.Popen[str], timeout_s: float = PROGRAM_TIMEOUT_S) -> list[Any]:
