@@ -10,8 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-#: `owner/name`, each of letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+#: `owner/name`, or longer, `owner/name/upscale`: another endpoint of one app, to clients of fal's. Each part
+#: has letters, digits, `.`, `_` and `-`, and begins with a letter or digit.
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+NAME = re.compile(rf"{_PART}(/{_PART}){{1,5}}", re.ASCII)
+#: What URLs have behind a name.
+RESERVED = frozenset({"stream", "requests", "realtime"})
 DECLARATION = "__rankcast_task__"
 _OPTIONAL_LIMITS = ("timeout_s", "total_timeout_s", "stall_s")
 
@@ -55,7 +59,8 @@ def task(
     cancel_grace_s: float = 5.0,
     retries: int = 0,
 ) -> Callable[[C], C]:
-    """Register the decorated `DistributedWorker` class under `name`, written `owner/name`.
+    """Register the decorated `DistributedWorker` class under `name`, written `owner/name`, or
+    `owner/name/part` for one that clients of fal's know as another endpoint of `owner/name`.
 
     `world_size` is the number of ranks, one GPU each. `retries` is how often a job is tried again
     after an exception or an exit in your code; a group or worker that was lost is no retry. The
@@ -100,6 +105,8 @@ def _check(declaration: TaskDeclaration) -> None:
         raise ValueError(
             f"a task's name is 'owner/name' in letters, digits, '.', '_' and '-', not {declaration.name!r}"
         )
+    if taken := RESERVED.intersection(declaration.name.split("/")[2:]):
+        raise ValueError(f"no part of a task's name is {', '.join(taken)}: {declaration.name!r}")
     if type(declaration.world_size) is not int or declaration.world_size < 1:
         raise ValueError(f"world_size is a whole number of ranks from 1, not {declaration.world_size!r}")
     if type(declaration.retries) is not int or declaration.retries < 0:

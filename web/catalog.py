@@ -21,10 +21,10 @@ def tasks() -> flask.Response:
     return json_response({"tasks": [_task(info) for info in services().catalog.tasks()]})
 
 
-@routes.get("/tasks/<owner>/<name>")
+@routes.get("/tasks/<path:name>")
 @needs("read")
-def task(owner: str, name: str) -> flask.Response:
-    return json_response(_task(services().catalog.task(f"{owner}/{name}")))
+def task(name: str) -> flask.Response:
+    return json_response(_task(services().catalog.task(name)))
 
 
 @routes.get("/workers")

@@ -218,6 +218,16 @@ def test_tasks_are_told_with_schema_and_workers(http: httpx.Client, catalog: Cat
     assert listed["urls"]["stream"] == f"/run/{TASK}/stream"
 
 
+def test_a_name_may_be_longer(http: httpx.Client, catalog: Catalog) -> None:
+    """All of it is the task's, in every URL."""
+    name = f"{TASK}/upscale/fast"
+    catalog.register([TaskInfo(name=name, input_schema={"type": "object"})])
+    assert http.get(f"/tasks/{name}").json()["name"] == name
+    assert http.post("/jobs", json={"task": name, "input": {}}).json()["task"] == name
+    assert f"/queue/{TASK}/requests/" in http.post(f"/queue/{name}", json={}).json()["status_url"]
+    assert [job["task"] for job in http.get("/jobs").json()["jobs"]] == [name, name]
+
+
 def test_workers_are_told_with_slots_and_queues(
     http: httpx.Client, catalog: Catalog, store: JobStore
 ) -> None:
@@ -261,7 +271,7 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON.keys())
-@pytest.mark.parametrize("path", ["/jobs", f"/run/{TASK}/stream"])
+@pytest.mark.parametrize("path", ["/jobs", "/stream"])
 def test_a_body_that_is_not_json_is_400(http: httpx.Client, path: str, body: bytes) -> None:
     """Whatever its content type says."""
     told(http.post(path, content=body, headers={"Content-Type": "application/json"}), 400, "bad-request")
@@ -308,7 +318,6 @@ def test_an_unknown_task_is_404_and_names_those_there_are(http: httpx.Client) ->
     """Most often a name was mistyped."""
     for response in (
         http.post("/jobs", json={"task": "acme/stepz", "input": {}}),
-        http.post("/run/acme/stepz/stream", json={}),
         http.get("/tasks/acme/stepz"),
     ):
         assert told(response, 404, "unknown-task")["known"] == [TASK]

@@ -90,7 +90,7 @@ OPEN = frozenset({"/healthz", "/static/<name>", "/api/fal/proxy"})
 def routes(job_id: str) -> list[tuple[str, str, str]]:
     """Every (rule, method, path) of the app, the methods that Flask adds by itself included."""
     values = {"job_id": job_id, "owner": "acme", "name": "steps", "file_id": "0" * 32}
-    values |= {"path:app": "acme/steps"}
+    values |= {"path:app": "acme/steps", "path:name": "acme/steps"}
     found = []
     for rule in create_app(WebSettings()).url_map.iter_rules():
         path = rule.rule

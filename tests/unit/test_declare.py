@@ -35,12 +35,40 @@ def test_owner_and_name_make_a_name(name: str):
     assert task(name)(type("T", (), {})) is not None
 
 
+@pytest.mark.parametrize("name", ["a/b/c", "acme/stream/fast", "a/b/c/d/e/f"])
+def test_a_longer_name_is_one_too(name: str):
+    """Clients of fal's know such a task as another endpoint of `owner/name`."""
+    assert task(name)(type("T", (), {})) is not None
+
+
 @pytest.mark.parametrize(
     "name",
-    ["steps", "a/b/c", "/b", "a/", "a b/c", "a/b\n", "ä/b", ".a/b", "a/-b", "a" * 101 + "/b", "", None, 5],
+    [
+        "steps",
+        "a/b/",
+        "a//c",
+        "a/b/c/d/e/f/g",
+        "/b",
+        "a/",
+        "a b/c",
+        "a/b\n",
+        "ä/b",
+        ".a/b",
+        "a/-b",
+        "a" * 101 + "/b",
+        "",
+        None,
+        5,
+    ],
 )
 def test_any_other_name_is_refused_at_import(name: Any):
     with pytest.raises(ValueError, match="owner/name"):
+        task(name)
+
+
+@pytest.mark.parametrize("name", ["a/b/stream", "a/b/requests", "a/b/realtime/c"])
+def test_what_urls_have_behind_a_name_is_no_part_of_one(name: str):
+    with pytest.raises(ValueError, match="no part of a task's name"):
         task(name)
 
 
