@@ -80,9 +80,12 @@ def when_ready(server: Any) -> None:
 
 
 def pre_request(worker: Any, request: Any) -> None:
-    """A connection ends with its stream, so that a viewer who comes back may meet another process; and
-    with an upload, the rest of which would be read before another request, however large it is."""
-    if request.path.endswith("/stream") or is_upload(request.method, request.path):
+    """A connection ends with a stream that can be resumed, so that a viewer who comes back may meet another
+    process; and with an upload, the rest of which would be read before another request, however large it is.
+
+    Not with another stream: after `Connection: close` Node takes one that breaks off for whole."""
+    is_resumable = request.path.startswith("/jobs/") and request.path.endswith("/stream")
+    if is_resumable or is_upload(request.method, request.path):
         request.force_close()
 
 

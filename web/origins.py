@@ -20,11 +20,22 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFLIGHT_MAX_AGE_S = 600
 ALLOWED = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+    "Access-Control-Allow-Headers": ", ".join(
+        (
+            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+            # fal's client, in its own words.
+            *("x-fal-target-url", "x-fal-queue-priority", "x-fal-runner-hint"),
+            *("x-fal-request-timeout", "x-fal-request-start-timeout"),
+            *("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"),
+        )
+    ),
     "Access-Control-Max-Age": str(PREFLIGHT_MAX_AGE_S),
 }
 #: What pages may read beside the few headers that every page may.
-EXPOSED = "Link, Location, Retry-After, X-Rankcast-Job-Id"
+EXPOSED = (
+    "Link, Location, Retry-After, X-Rankcast-Job-Id, "
+    "x-fal-request-id, x-fal-error-type, x-fal-request-timeout-type"
+)
 
 
 def answer_preflight() -> flask.Response | None:

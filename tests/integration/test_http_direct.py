@@ -94,6 +94,8 @@ def test_a_failure_is_the_last_frame(web: str, store: JobStore, event_log: Event
     store.finish(claim, FAILURE, 2)
     last = watch.to_break()[-1]
     assert last.json == {"error": {"kind": "exception", "message": "boom", "rank": 1}}
+    # After `Connection: close` Node takes a body that breaks off for whole.
+    assert watch.headers["Connection"] == "keep-alive"
 
 
 def test_a_cancelled_job_ends_its_stream_with_an_error(web: str, store: JobStore) -> None:
