@@ -102,7 +102,7 @@ class Up(Running):
     def url(self) -> str:
         """Its address, once it is up."""
         line = self.says("rankcast is up")
-        match = re.search(r"http://\S+", line)
+        match = re.search(r"https?://\S+", line)
         assert match is not None, line
         return match[0]
 

@@ -11,7 +11,7 @@ import flask
 
 from rankcast.web import auth
 from rankcast.web.exposure import host_of, is_loopback, is_own
-from rankcast.web.fal import hosts
+from rankcast.web.falhosts import SERVICES
 from rankcast.web.problems import ForeignRequest
 from rankcast.web.services import services
 
@@ -53,7 +53,7 @@ def refuse_foreign() -> None:
         return
     host = request.headers.get("Host", "")
     # A name of fal's leads here through a client's proxy alone: nobody else can make it mean 127.0.0.1.
-    is_ours = is_loopback(host_of(host)) or host_of(host).lower() in hosts.SERVICES
+    is_ours = is_loopback(host_of(host)) or host_of(host).lower() in SERVICES
     if host and not to.settings.is_open and not is_ours:
         raise ForeignRequest(
             f"this server has no keys, so it answers to localhost and 127.0.0.1, not to {host[:100]!r}; "

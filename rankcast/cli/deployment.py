@@ -4,6 +4,7 @@ Everything that happens comes through the children's queue, and is handled by th
 """
 
 import os
+import shlex
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from socket import socket
 import click
 import httpx
 
+from rankcast.cli.certificates import TRUST, Certificates
 from rankcast.cli.children import Answered, Asked, Child, Children, Ended, Happening, Said
 from rankcast.cli.embedded import PORT_TAKEN, READY, Embedded, data_folder
 from rankcast.cli.options import Failure
@@ -29,10 +31,12 @@ from rankcast.cli.processes import (
     worker_env,
 )
 from rankcast.cli.show import clean
+from rankcast.cli.tunnel import tunnel
 from rankcast.cli.web import address
 from rankcast.client import Client
 from rankcast.errors import RankcastError
 from rankcast.tasks.settings import cache_folder
+from rankcast.web.falhosts import SERVICES
 from rankcast.web.keyring import draw_starter_key, hash_of
 
 #: What running jobs get to end when stopping was asked for; then the worker gives them back to
@@ -64,6 +68,14 @@ class ChildEnded(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tls:
+    """What `--tls` adds: certificates, and where the proxy for fal's clients listens."""
+
+    certificates: Certificates
+    proxy: socket
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is to run. `redis_url` None brings a Redis along, with its data in `data` or nowhere for long."""
 
@@ -72,6 +84,7 @@ class Plan:
     web: WebOptions
     redis_url: str | None
     data: Path | None
+    tls: Tls | None = None
 
 
 def _show(child: Child, line: str) -> None:
@@ -94,7 +107,7 @@ class Deployment:
         env: Mapping[str, str] = os.environ,
         tell: Callable[[Child, str], None] = _show,
     ) -> None:
-        self.url = address(plan.sock)
+        self.url = f"{'http' if plan.tls is None else 'https'}://{address(plan.sock)}"
         #: Of the Redis that was named, or of the one that was started.
         self.redis_url = plan.redis_url
         self._plan = plan
@@ -114,6 +127,8 @@ class Deployment:
             with self.running():
                 with self._client() as client:
                     click.echo(up_line(self.url, client))
+                if self._plan.tls is not None:
+                    click.echo(fal_lines(self._plan.tls, self.url, has_keys=self._key is not None))
                 while True:
                     self.look(timeout_s=None)
         except StopAsked:
@@ -133,6 +148,9 @@ class Deployment:
             start_redis = self._prepare_redis(stack, env)
             # Behind Redis' folder, so that it runs first: nobody is left when the folder goes.
             stack.callback(self._children.kill_all)
+            if (tls := self._plan.tls) is not None:
+                server = self._plan.sock.getsockname()[:2]
+                stack.enter_context(tunnel(tls.proxy, names=SERVICES, server=server))
             try:
                 self.redis_url = env["RANKCAST_REDIS_URL"] = start_redis()
                 self._start_web(env)
@@ -200,7 +218,7 @@ class Deployment:
             env["RANKCAST_STARTER_KEY_HASH"] = hash_of(self._key)
         self._children.start(
             "web",
-            web_command(fd, self._plan.web.workers),
+            web_command(fd, self._plan.web),
             env=env,
             death_signal=signal.SIGTERM,
             pass_fds=[fd],
@@ -213,7 +231,13 @@ class Deployment:
         """One request, which waits in the socket's backlog until gunicorn serves."""
         try:
             headers = {} if self._key is None else {"Authorization": f"Key {self._key}"}
-            response = httpx.get(f"{self.url}/readyz", headers=headers, timeout=ANSWER_S, trust_env=False)
+            response = httpx.get(
+                f"{self.url}/readyz",
+                headers=headers,
+                timeout=ANSWER_S,
+                trust_env=False,
+                verify=True if self._plan.tls is None else self._plan.tls.certificates.context,
+            )
         except httpx.ReadTimeout:
             self._children.happenings.put(Answered(f"the web tier did not answer for {ANSWER_S:g} s"))
         except httpx.TransportError:
@@ -303,6 +327,23 @@ def up_line(url: str, client: Client) -> str:
     where = _count(devices, "GPU") if devices else "CPU"
     slots_told = f"{_count(len(slots), 'slot')} ({where})"
     return f"rankcast is up at {url} | tasks: {', '.join(names)} | {slots_told} | Ctrl-C stops it"
+
+
+def fal_lines(tls: Tls, url: str, *, has_keys: bool) -> str:
+    """What a shell is told so that fal's clients, started in it, come here."""
+    here, bundle = url.partition("://")[2], tls.certificates.bundle
+    said = {
+        "FAL_RUN_HOST": f"{here}/run",
+        "FAL_QUEUE_RUN_HOST": f"{here}/queue",
+        "FAL_KEY": "any:KEY" if has_keys else "any:thing",
+        TRUST: bundle,
+        "REQUESTS_CA_BUNDLE": bundle,
+        "NODE_EXTRA_CA_CERTS": tls.certificates.authority,
+        "HTTPS_PROXY": f"http://{address(tls.proxy)}",
+    }
+    exports = [f"  export {name}={shlex.quote(str(value))}" for name, value in said.items()]
+    note = "; KEY is one that `rankcast keys create` made" if has_keys else ""
+    return "\n".join([f"fal's clients come here in a shell with{note}:", *exports])
 
 
 def _count(number: int, noun: str) -> str:

@@ -53,6 +53,8 @@ class WebOptions:
     keys: Path | None = None
     cors: Sequence[str] = ()
     is_open: bool = False
+    #: A file with the server's certificate and its key; None: plain HTTP.
+    certificate: Path | None = None
 
 
 def worker_command(host_name: str | None = None) -> list[str]:
@@ -67,11 +69,13 @@ def worker_command(host_name: str | None = None) -> list[str]:
     return [*PYTHON, "celery", *app, "worker", "--loglevel", "INFO", "-n", node, *alone]
 
 
-def web_command(fd: int, workers: int) -> list[str]:
+def web_command(fd: int, options: WebOptions) -> list[str]:
     """gunicorn with gevent workers, on a socket that is bound already and inherited as `fd`."""
     conf = ("--config", "python:rankcast.web.gunicorn_conf")
-    bind = ("--bind", f"fd://{fd}", "--workers", str(workers))
-    return [*PYTHON, "gunicorn", *conf, *bind, "rankcast.web.app:create_app()"]
+    bind = ("--bind", f"fd://{fd}", "--workers", str(options.workers))
+    file = str(options.certificate)
+    tls = () if options.certificate is None else ("--certfile", file, "--keyfile", file)
+    return [*PYTHON, "gunicorn", *conf, *bind, *tls, "rankcast.web.app:create_app()"]
 
 
 def redis_config(*, port: int, folder: Path, password: str) -> str:

@@ -1,12 +1,15 @@
 """`rankcast up`: everything in one terminal."""
 
+import os
 import sys
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import click
 
-from rankcast.cli.deployment import Deployment, Plan
+from rankcast.cli.certificates import TRUST, make_certificates
+from rankcast.cli.deployment import Deployment, Plan, Tls
 from rankcast.cli.options import (
     WEB_MODULES,
     WORKER_MODULES,
@@ -20,6 +23,7 @@ from rankcast.cli.options import (
 from rankcast.cli.processes import WebOptions, WorkerOptions
 from rankcast.cli.web import listen
 from rankcast.cli.worker import slot_options
+from rankcast.web.falhosts import SERVICES
 
 
 @click.command()
@@ -35,6 +39,20 @@ from rankcast.cli.worker import slot_options
     help="Keep jobs, results and files here; without it they go when this ends. A file DIR/keys has "
     "the API keys, unless --keys names another.",
 )
+@click.option(
+    "--tls",
+    "is_tls",
+    is_flag=True,
+    help="Serve HTTPS, which fal's Python client insists on, by an authority of its own that stays in "
+    "--data; says what to export for fal's clients.",
+)
+@click.option(
+    "--proxy-port",
+    type=click.IntRange(0, 65535),
+    default=8701,
+    show_default=True,
+    help="With --tls: port on 127.0.0.1 of a proxy that leads fal's hosts here; 0 takes any free one.",
+)
 @redis_option("Use this Redis instead of one of its own.")
 def up(
     *,
@@ -45,6 +63,8 @@ def up(
     cors: tuple[str, ...],
     web_workers: int,
     data: Path | None,
+    is_tls: bool,
+    proxy_port: int,
     redis_url: str | None,
     **worker: Any,
 ) -> None:
@@ -57,15 +77,35 @@ def up(
         raise click.UsageError(
             "--data is for the Redis that `up` brings along, not for the one at --redis-url"
         )
-    need_extra("server", *WEB_MODULES, *WORKER_MODULES)
+    if is_tls and data is None:
+        raise click.UsageError("--tls keeps its authority with the data: name a folder, --data DIR")
+    need_extra("server", *WEB_MODULES, *WORKER_MODULES, *(("trustme",) if is_tls else ()))
     if keys is None and data is not None and (data / "keys").exists():
         keys = (data / "keys").resolve()
     check_open(host, keys=keys, is_open=is_open)
+    sock = listen(host, port)
+    tls = None if data is None or not is_tls else _tls(sock, host, data.resolve(), proxy_port)
     plan = Plan(
-        sock=listen(host, port),
+        sock=sock,
         worker=WorkerOptions(redis_url=None, **worker),
-        web=WebOptions(workers=web_workers, keys=keys, cors=cors, is_open=is_open),
+        web=WebOptions(
+            workers=web_workers,
+            keys=keys,
+            cors=cors,
+            is_open=is_open,
+            certificate=None if tls is None else tls.certificates.server,
+        ),
         redis_url=redis_url,
         data=data,
+        tls=tls,
     )
     sys.exit(Deployment(plan).run())
+
+
+def _tls(sock: socket, host: str, data: Path, proxy_port: int) -> Tls:
+    """Failure where there can be none."""
+    names = {host, "localhost", "127.0.0.1", "::1", sock.getsockname()[0], *SERVICES} - {"0.0.0.0", "::"}
+    certificates = make_certificates(data, sorted(names), os.environ)
+    # All that is started here, and this process, may have to ask the server, too.
+    os.environ[TRUST] = str(certificates.bundle)
+    return Tls(certificates=certificates, proxy=listen("127.0.0.1", proxy_port, option="--proxy-port"))

@@ -19,7 +19,7 @@ from rankcast.cli.options import (
 from rankcast.cli.processes import WebOptions, web_command, web_env
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A bound socket that listens; Failure, with the cure, where that address cannot be had.
 
     Bound here and inherited by gunicorn: an address in use is told at once, port 0 is known, and
@@ -33,16 +33,16 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise Failure(
             f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; "
-            "choose another --port (0 takes any free one)"
+            f"choose another {option} (0 takes any free one)"
         ) from error
 
 
 def address(sock: socket.socket) -> str:
-    """`http://host:port` of a bound socket, to be reached from this machine."""
+    """`host:port` of a bound socket, to be reached from this machine."""
     host, port = sock.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @click.command()
@@ -61,6 +61,6 @@ def web(*, host: str, port: int, **options: Any) -> None:
     check_open(host, keys=told.keys, is_open=told.is_open)
     sock = listen(host, port)
     os.set_inheritable(sock.fileno(), True)
-    click.echo(f"rankcast web at {address(sock)}")
-    command = web_command(sock.fileno(), told.workers)
+    click.echo(f"rankcast web at http://{address(sock)}")
+    command = web_command(sock.fileno(), told)
     os.execve(command[0], command, web_env(told, os.environ))

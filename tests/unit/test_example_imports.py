@@ -30,6 +30,7 @@ SERVING = frozenset(
     {
         "rankcast.web.keyring",
         "rankcast.web.exposure",
+        "rankcast.web.falhosts",
         "rankcast.tasks.keyuse",
         "rankcast.tasks.connect",
         "rankcast.tasks.settings",

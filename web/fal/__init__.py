@@ -22,7 +22,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
 from rankcast.web.fal import answers, missing, proxy, queue, run, storage
-from rankcast.web.fal.hosts import FOLDERS, Dispatch
+from rankcast.web.fal.hosts import Dispatch
+from rankcast.web.falhosts import FOLDERS
 
 Handler = Callable[[HTTPException], flask.Response]
 

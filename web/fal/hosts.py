@@ -12,16 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rankcast.web.exposure import host_of
+from rankcast.web.falhosts import FOLDERS, SERVICES
 
-#: Host of fal's -> where its service is here.
-SERVICES = {
-    "fal.run": "/run",
-    "queue.fal.run": "/queue",
-    "rest.fal.ai": "/rest",
-    "rest.alpha.fal.ai": "/rest",
-    "v3.fal.media": "/cdn",
-}
-FOLDERS = tuple(f"{folder}/" for folder in set(SERVICES.values()))
 PROXY_PATH = "/api/fal/proxy"
 _TARGET = "HTTP_X_FAL_TARGET_URL"
 #: In the environment of a request that named one of fal's hosts: which.

@@ -7,7 +7,8 @@ import flask
 
 from rankcast.web.auth import open_to_all
 from rankcast.web.fal.answers import refusal
-from rankcast.web.fal.hosts import PROXY_PATH, SERVICES
+from rankcast.web.fal.hosts import PROXY_PATH
+from rankcast.web.falhosts import SERVICES
 
 routes = flask.Blueprint("proxy", __name__)
 

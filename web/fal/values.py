@@ -8,7 +8,7 @@ import flask
 from rankcast.web import auth
 from rankcast.web.exposure import host_of, is_loopback
 from rankcast.web.fal import urls
-from rankcast.web.fal.hosts import SERVICES
+from rankcast.web.falhosts import SERVICES
 from rankcast.web.keyring import Scope
 from rankcast.web.services import services
 
