@@ -2,6 +2,7 @@
 a page of another origin."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,15 @@ def test_who_aborts_a_run_cancels_it(system: System, told: dict[str, Any], how: 
     jobs = [store.record(each.job_id) for each in store.list(task="acme/silent").records]
     (job_id,) = [job.job_id for job in jobs if job.input == {"for_s": MARKS[how]}]
     assert system.site.wait_ended(job_id).state == "cancelled"
+
+
+def test_the_page_on_fal_points_the_client_here_as_these_tests_do() -> None:
+    page = (DRIVERS.parents[2] / "docs" / "fal.md").read_text()
+    (block,) = re.findall(r"^```js\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    driver = (DRIVERS / "javascript.mjs").read_text()
+    said, done = (
+        {line.strip() for line in text.splitlines() if "services" in line}
+        for text in (block.replace("https://127.0.0.1:8700$", "${base}$"), driver)
+    )
+    assert len(said) == 3
+    assert said == done

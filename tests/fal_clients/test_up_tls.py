@@ -13,10 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 from clients.programs import NODE
-from commands import STEPS, Up, rankcast
+from commands import ROOT, STEPS, Up, rankcast
 from helpers import clean_env, free_port
 
 from fal_clients.programs import DRIVERS
+
+README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "fal.md").read_text()
+(EXAMPLE,) = re.findall(r"^```python\n(import fal_client.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def tls(data: Path, port: int = 0) -> list[str]:
@@ -44,6 +48,11 @@ def test_fals_clients_come_here_with_what_it_says_to_export(tmp_path: Path) -> N
         assert told["ran"]["steps"] == told["submitted"]["steps"] == 2
         assert told["uploaded"].startswith(f"{up.url}/files/")
         assert told["content"] == "hello"
+        example = subprocess.run(
+            [sys.executable, "-c", EXAMPLE], env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert "A sunset" in example.stdout, example.stderr
+        assert dict(re.findall(r"^    export (\w+)=(\S+)$", PAGE, re.MULTILINE)).keys() == exports(up).keys()
         script = "fetch(process.argv[1]).then((answer) => console.log(answer.status))"
         node = subprocess.run(
             [NODE, "-e", script, f"{up.url}/healthz"], env=env, capture_output=True, text=True, timeout=60
