@@ -3,6 +3,7 @@
 The authority stays with the data, so that clients trust it once; the server's is made at every start.
 """
 
+import contextlib
 import importlib
 import os
 import ssl
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import certifi
 
+from rankcast.cli.embedded import data_folder
 from rankcast.cli.options import Failure
 
 #: Python's libraries take one file for all that they are to trust, in place of what they would else trust.
@@ -42,32 +44,54 @@ def make_certificates(data: Path, names: Sequence[str], env: Mapping[str, str]) 
     trustme = importlib.import_module("trustme")
     found = Certificates(authority=data / "ca.pem", bundle=data / "ca-bundle.pem", server=data / "server.pem")
     key = data / "ca.key"
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (found.authority.exists() or key.exists()):
-            made = trustme.CA(organization_name="rankcast up")
-            _write(key, made.private_key_pem.bytes())
-            _write(found.authority, made.cert_pem.bytes(), mode=0o644)
-        ours = found.authority.read_bytes()
-        authority = trustme.CA.from_pem(ours, key.read_bytes())
-        leaf = authority.issue_cert(*names)
-        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-        _write(found.server, leaf.private_key_pem.bytes() + chain)
-        _write(found.bundle, _trusted(found.bundle, env) + ours, mode=0o644)
-    except (OSError, ValueError) as error:
-        raise Failure(
-            f"--tls: {found.authority} with {key.name} is no authority ({error}); remove both, and "
-            "the next start makes another, which clients have to be told to trust"
-        ) from error
+    others = _trusted(found.bundle, env)
+    # Nobody's server is running on files that are written here.
+    with data_folder(data):
+        try:
+            if not (found.authority.exists() or key.exists()):
+                made = trustme.CA(organization_name="rankcast up")
+                _write(key, made.private_key_pem.bytes())
+                _write(found.authority, made.cert_pem.bytes(), mode=0o644)
+            ours = found.authority.read_bytes()
+            leaf = trustme.CA.from_pem(ours, key.read_bytes()).issue_cert(*names)
+            chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+            _write(found.server, leaf.private_key_pem.bytes() + chain)
+            _write(found.bundle, others + ours, mode=0o644)
+            _meet(found, names[0])
+        except (OSError, ValueError) as error:
+            raise Failure(
+                f"--tls: {found.authority} with {key.name} is no authority ({error}); remove both, and "
+                "the next start makes another, which clients have to be told to trust"
+            ) from error
     return found
 
 
+def _meet(certificates: Certificates, name: str) -> None:
+    """Let a client that trusts the authority shake hands with a server that shows the certificate.
+
+    OSError (ssl.SSLError) where it would refuse: the authority has run out, or its key is another's.
+    """
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(certificates.server)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = certificates.context.wrap_bio(to_client, to_server, server_hostname=name)
+    server = shown.wrap_bio(to_server, to_client, server_side=True)
+    # Each waits for what the other said: TLS 1.3 is through after three turns (RFC 8446, section 2).
+    for end in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+
+
 def _trusted(bundle: Path, env: Mapping[str, str]) -> bytes:
-    """What this environment trusts, but for an older bundle of ours."""
+    """What this environment trusts, but for an older bundle of ours. Failure."""
     named = env.get(TRUST)
-    if named and Path(named).resolve() != bundle.resolve():
-        return Path(named).read_bytes() + b"\n"
-    return Path(certifi.where()).read_bytes() + b"\n"
+    is_other = named and Path(named).resolve() != bundle.resolve()
+    try:
+        return Path(named if named and is_other else certifi.where()).read_bytes() + b"\n"
+    except OSError as error:
+        raise Failure(
+            f"{TRUST}: {named}: {error.strerror}; unset it, or name another"
+        ) from error
 
 
 def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:

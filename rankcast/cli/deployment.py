@@ -128,7 +128,7 @@ class Deployment:
                 with self._client() as client:
                     click.echo(up_line(self.url, client))
                 if self._plan.tls is not None:
-                    click.echo(fal_lines(self._plan.tls, self.url, has_keys=self._key is not None))
+                    click.echo(fal_lines(self._plan.tls, self.url, self._env, has_keys=self._key is not None))
                 while True:
                     self.look(timeout_s=None)
         except StopAsked:
@@ -329,8 +329,9 @@ def up_line(url: str, client: Client) -> str:
     return f"rankcast is up at {url} | tasks: {', '.join(names)} | {slots_told} | Ctrl-C stops it"
 
 
-def fal_lines(tls: Tls, url: str, *, has_keys: bool) -> str:
-    """What a shell is told so that fal's clients, started in it, come here."""
+def fal_lines(tls: Tls, url: str, env: Mapping[str, str], *, has_keys: bool) -> str:
+    """What a shell is told so that fal's clients, started in it, come here; to be pasted whole."""
+    others = filter(None, env.get("NO_PROXY", "").split(","))
     here, bundle = url.partition("://")[2], tls.certificates.bundle
     said = {
         "FAL_RUN_HOST": f"{here}/run",
@@ -340,10 +341,12 @@ def fal_lines(tls: Tls, url: str, *, has_keys: bool) -> str:
         "REQUESTS_CA_BUNDLE": bundle,
         "NODE_EXTRA_CA_CERTS": tls.certificates.authority,
         "HTTPS_PROXY": f"http://{address(tls.proxy)}",
+        # What is asked of this server itself needs no proxy.
+        "NO_PROXY": ",".join(dict.fromkeys([*others, httpx.URL(url).host, "127.0.0.1", "localhost"])),
     }
-    exports = [f"  export {name}={shlex.quote(str(value))}" for name, value in said.items()]
+    exports = [f"export {name}={shlex.quote(str(value))}" for name, value in said.items()]
     note = "; KEY is one that `rankcast keys create` made" if has_keys else ""
-    return "\n".join([f"fal's clients come here in a shell with{note}:", *exports])
+    return "\n".join([f"# fal's clients come here in a shell with this{note}:", *exports])
 
 
 def _count(number: int, noun: str) -> str:

@@ -15,6 +15,8 @@ HEAD_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 30.0
 CHUNK_BYTES = 64 * 1024
 
+PORTS = range(1, 65536)
+
 Address = tuple[str, int]
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -71,6 +73,8 @@ async def _asked(reader: asyncio.StreamReader) -> Address:
         if method != "CONNECT":
             raise Refused("405 Method Not Allowed")
         host, _, port = target.rpartition(":")
+        if int(port) not in PORTS:
+            raise Refused("400 Bad Request")
         return host.strip("[]").lower(), int(port)
 
 

@@ -73,6 +73,11 @@ def up(
     Says in one line on stdout when all of it is up, and where. What the parts write goes to stderr,
     with their names. Exits with 0 when it was told to stop, 1 when a part ended by itself.
     """
+    if is_tls and redis_url is not None:
+        raise click.UsageError(
+            "--tls needs the Redis that `up` brings along, with --data DIR: leave out --redis-url "
+            "(RANKCAST_REDIS_URL); with a Redis of your own, put a TLS proxy in front of `rankcast web`"
+        )
     if data is not None and redis_url is not None:
         raise click.UsageError(
             "--data is for the Redis that `up` brings along, not for the one at --redis-url"

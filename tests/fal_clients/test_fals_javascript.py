@@ -58,12 +58,15 @@ def told_in_a_page(system: System, valkey_url: str, bundle: Path) -> list[Any]:
     """Of a page that another server serves, in Chromium; `--cors` names its origin."""
     skip_if_missing("javascript-chromium")
     with (
-        web_tier(valkey_url) as home,
-        web_tier(valkey_url, RANKCAST_CORS=home.url, RANKCAST_SHARED=system.shared) as server,
+        web_tier(valkey_url, tls=system.web.tls) as home,
+        web_tier(
+            valkey_url, tls=system.web.tls, RANKCAST_CORS=home.url, RANKCAST_SHARED=system.shared
+        ) as server,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        page = browser.new_page()
+        # It has no other way to be told of the tests' authority.
+        page = browser.new_page(ignore_https_errors=True)
         page.goto(f"{home.url}/healthz")
         page.add_script_tag(path=bundle)
         found: list[Any] = page.evaluate("([base, mark]) => tryAll(base, mark)", [server.url, MARKS["page"]])
@@ -74,6 +77,10 @@ def told_in_a_page(system: System, valkey_url: str, bundle: Path) -> list[Any]:
 def test_it_runs_a_job(told: dict[str, Any]) -> None:
     assert told["run"] == {"data": OUTPUT, "has_id": True}
     assert told["run_of_another_path"] == {"prompt": "a cat", "times": 2}
+
+
+def test_a_blob_in_an_input_is_uploaded(told: dict[str, Any]) -> None:
+    assert told["blob"] == "hello from a blob"
 
 
 @pytest.mark.parametrize("way", ["subscribe", "subscribe_streaming"])

