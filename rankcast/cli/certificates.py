@@ -89,9 +89,7 @@ def _trusted(bundle: Path, env: Mapping[str, str]) -> bytes:
     try:
         return Path(named if named and is_other else certifi.where()).read_bytes() + b"\n"
     except OSError as error:
-        raise Failure(
-            f"{TRUST}: {named}: {error.strerror}; unset it, or name another"
-        ) from error
+        raise Failure(f"{TRUST}: {named}: {error.strerror}; unset it, or name another") from error
 
 
 def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
