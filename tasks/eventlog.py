@@ -53,6 +53,13 @@ class Position(NamedTuple):
     trimmed: EventId | None
 
 
+class Page(NamedTuple):
+    """Some events in order. `reaches_end`: nothing followed them when they were read."""
+
+    events: list[Event]
+    reaches_end: bool
+
+
 class Start(NamedTuple):
     """Where a viewer's replay begins, and what to tell it first.
 
@@ -119,11 +126,15 @@ class EventLog:
         self._scripts.look()
 
     def read(self, job_id: str, after: EventId, limit: int = 512, max_bytes: int = PAGE_BYTES) -> list[Event]:
+        """The events of `page`."""
+        return self.page(job_id, after, limit, max_bytes).events
+
+    def page(self, job_id: str, after: EventId, limit: int = 512, max_bytes: int = PAGE_BYTES) -> Page:
         """A page of events after `after`: at most `limit`, and about `max_bytes` unless one event is
         larger. Empty where the log ends, or is gone.
 
         A page has no holes in itself. If its first event's `prev` is not `after`, what lies between
-        was trimmed. A page that is not full may still be followed by others.
+        was trimmed.
         """
         page: list[Event] = []
         size, count = 0, min(limit, FIRST_STEP)
@@ -133,11 +144,11 @@ class EventLog:
                 size += len(event.data or b"")
                 # Between two steps somebody may have trimmed the log.
                 if page and (size > max_bytes or event.prev != page[-1].id):
-                    return page
+                    return Page(page, reaches_end=False)
                 page.append(event)
             fitting = (max_bytes - size) * len(page) // max(size, 1)
             if len(found) < count or len(page) >= limit or fitting < 1:
-                return page
+                return Page(page, reaches_end=len(found) < count)
             count = min(limit - len(page), 4 * count, fitting)
 
     def _entries(self, job_id: str, after: EventId, count: int) -> list[Event]:
@@ -176,7 +187,7 @@ class EventLog:
         mark (then with notice "gap"). Anything else, garbage and the future included, is of a
         history that Redis lost: notice "reset", and the replay begins at the start.
         """
-        wanted = _cursor(cursor)
+        wanted = parse_cursor(cursor)
         keys = JobKeys(job_id)
         with at_the_edge():
             pipe = self._redis.pipeline(transaction=True)
@@ -222,7 +233,7 @@ def _position(row: Sequence[Any]) -> Position | None:
     )
 
 
-def _cursor(text: str | None) -> EventId | None:
+def parse_cursor(text: str | None) -> EventId | None:
     """A viewer's cursor; START for the ways to say "from the start", None for garbage."""
     if text is None or text in ("", "0"):
         return START

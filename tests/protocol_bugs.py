@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 from rankcast.tasks import connect, redo
 from rankcast.tasks.event import EventId
-from rankcast.web.feed import Batch, Tail
-from rankcast.web.hub import Feed
+from rankcast.web.feed import Feed
+from rankcast.web.tail import Batch, Tail
 
 
 def _kept_but(*names: str) -> Callable[..., Any]:

@@ -20,7 +20,8 @@ from rankcast.tasks.redo import KEEP_S, RedoBuffer
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep
-from rankcast.web.hub import Feed
+from rankcast.web.feed import Feed
+from rankcast.web.pages import Pages
 from rankcast.web.stream import Reader
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Web(Process):
     def follow(self, job_id: str) -> Feed:
         self.connect()
         if job_id not in self.feeds:
-            self.feeds[job_id] = Feed(job_id)
+            self.feeds[job_id] = Feed(job_id, self.log, Pages())
             self._subscribe(job_id)
         return self.feeds[job_id]
 
@@ -146,12 +147,12 @@ class Viewer:
     def come(self, web: Web) -> None:
         place = _Place(web.follow(self.job_id))
         try:
-            start = web.log.locate(self.job_id, self.cursor)
+            start = place.feed.locate(self.cursor)
         except UnknownJob:
             self._stream = iter(())
             return
         self.is_complete = start.is_complete
-        reader = Reader(viewer=place, event_log=web.log, start=start, keepalive_s=0)  # type: ignore[arg-type]
+        reader = Reader(viewer=place, start=start, keepalive_s=0)  # type: ignore[arg-type]
         self._stream = iter(reader)
 
     def read(self) -> None:

@@ -77,7 +77,6 @@ def answer(job_id: str, *, is_detached: bool, outward: Callable[[bytes], bytes] 
     tie = Tie(job_id, is_detached=is_detached)
     reader = Reader(
         viewer=viewer,
-        event_log=to.event_log,
         start=Start(START),
         keepalive_s=to.settings.keepalive_s,
         # It cannot be resumed elsewhere: it is never sent away, and may use all the time that the

@@ -1,123 +1,182 @@
-"""Step 7, its memory. The newest events of one job, as this process heard them.  Pure.
+"""Step 7, what this process knows of one job's log: what it heard, and what its viewers read.
 
-Viewers have no queues: each has a cursor, and they share one tail per job, so a slow viewer costs
-nothing and a thousand viewers cost one copy. A viewer that falls behind the tail reads the log.
-
-A tail is a chain: each batch begins with the event after the last one of the batch before. What
-breaks the chain (a message was lost, an event too large for the channel) starts it afresh, and a
-viewer whose cursor is not in the chain is sent to the log. Its cursor must be an entry of the chain
-and not merely lie between two: after a restart of Redis that lost events, it may be neither.
+What is published is in the tail, what came before in pages, and a page that nobody has read yet is
+read once for all who ask for it meanwhile.
 """
 
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING
 
-from rankcast.tasks.event import END, Event, EventId
-from rankcast.web import sse
+from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.event import RESET, START, EventId, decode_batch
+from rankcast.tasks.eventlog import EventLog, Page, Position, Start, parse_cursor
+from rankcast.tasks.keys import JobKeys
+from rankcast.web.pages import Pages
+from rankcast.web.tail import CHUNK_BYTES, Batch, Tail
 
-#: Memory of one job's tail.
-TAIL_BYTES = 2 * 1024 * 1024
-#: What an event takes in memory beside its data: the tuple, its ids, its share of lists.
-EVENT_OVERHEAD_BYTES = 320
-#: Most that a viewer is given at once, unless one batch of the tail is larger or one event of the
-#: log: it holds that much while its client does not read, and a thousand viewers may.
-CHUNK_BYTES = 32 * 1024
+if TYPE_CHECKING:
+    from rankcast.web.hub import Viewer
 
-_last = attrgetter("last")
-
-
-class Batch:
-    """Some events in order, at least one, with the bytes of their frames made once for all viewers."""
-
-    __slots__ = ("_frames", "events", "last", "prev", "size")
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.events = events
-        self.prev: EventId = events[0].prev
-        self.last: EventId = events[-1].id
-        #: Bytes in memory, about.
-        self.size = sum([len(event.data or b"") for event in events]) + EVENT_OVERHEAD_BYTES * len(events)
-        self._frames: bytes | None = None
-
-    @property
-    def has_end(self) -> bool:
-        return self.events[-1].kind == END
-
-    @property
-    def frames(self) -> bytes:
-        """The frames of all events, with ids."""
-        if self._frames is None:
-            self._frames = sse.frames(self.events)
-        return self._frames
-
-    def after(self, cursor: EventId) -> "Batch | None":
-        """What of it follows `cursor`; None if `cursor` is neither its `prev` nor one of its events."""
-        if cursor == self.prev:
-            return self
-        for index, event in enumerate(self.events):
-            if event.prev == cursor:
-                return Batch(self.events[index:])
-        return None
+#: Tells the pages of one history of a log from those of another: also of a job that was followed before.
+_histories = itertools.count()
 
 
-class Tail:
-    """A chain of batches that ends at `heard`, bounded in bytes. Not safe between threads."""
+def channel_of(job_id: str) -> bytes:
+    return JobKeys(job_id).live.encode()
 
-    def __init__(self, max_bytes: int = TAIL_BYTES) -> None:
-        #: The newest event this process knows of; None until it knows where the log ends.
-        self.heard: EventId | None = None
-        self._max_bytes = max_bytes
-        self._batches: deque[Batch] = deque()
-        self._bytes = 0
 
-    def add(self, batch: Batch) -> None:
-        """Take a published batch; one that is already known changes nothing."""
-        if self.heard is not None and batch.last <= self.heard:
+class _Reading:
+    """A page that somebody reads from the log. `error` where that failed, once `is_over`."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+        self.error: Exception | None = None
+
+
+class Feed:
+    """One followed job: its tail, its pages, and the viewers to wake when there is more to see."""
+
+    def __init__(self, job_id: str, event_log: EventLog, pages: Pages) -> None:
+        self.job_id = job_id
+        self.channel = channel_of(job_id)
+        #: Redis has confirmed the subscription: from here on nothing published is missed.
+        self.is_confirmed = threading.Event()
+        #: The job's record is gone: it expired, or Redis lost everything.
+        self.is_gone = False
+        #: Counts the times that the log turned out shorter than what was seen of it. A viewer that
+        #: has not yet acted on the newest count asks the log whether its cursor still stands.
+        self.rollbacks = 0
+        #: The subscription was interrupted since the last comparison with the record.
+        self.is_suspect = False
+        self.viewers: set[Viewer] = set()
+        self._log = event_log
+        self._pages = pages
+        self._history = next(_histories)
+        self._reading: dict[EventId, _Reading] = {}
+        self._lock = threading.Lock()
+        self._tail = Tail()
+        self._furthest = START
+        self._heard_at = time.monotonic()
+
+    def hear(self, message: bytes) -> None:
+        """Take a message of the live channel. One from before the confirmation is ignored: it belongs
+        to a subscription that has been given up, and others like it may be missing. ValueError for
+        anything else.
+        """
+        if not self.is_confirmed.is_set():
             return
-        if batch.prev != self.heard:
-            self._clear()
-        self.heard = batch.last
-        if any(event.data is None for event in batch.events):
-            self._clear()
-            return
-        self._batches.append(batch)
-        self._bytes += batch.size
-        while self._bytes > self._max_bytes and len(self._batches) > 1:
-            self._bytes -= self._batches.popleft().size
+        events = decode_batch(message)
+        if not events:
+            raise ValueError("a message without events")
+        batch = Batch(events)
+        with self._lock:
+            self._heard_at = time.monotonic()
+            self._furthest = max(self._furthest, batch.last)
+            self._tail.add(batch)
+        self.wake()
 
-    def restart(self, heard: EventId) -> None:
-        """The log is known to end at `heard`, and the tail does not lead there."""
-        self._clear()
-        self.heard = heard
+    def locate(self, cursor: str | None) -> Start:
+        """As EventLog.locate, from memory where that is sure of it. UnknownJob, StoreUnavailable."""
+        wanted = parse_cursor(cursor)
+        with self._lock:
+            is_known = self.is_confirmed.is_set() and not self.is_gone and wanted is not None
+            if is_known and (wanted == START or self._tail.has(wanted)):
+                return Start(wanted, is_complete=self._tail.has_end and wanted == self._tail.heard)
+        start = self._log.locate(self.job_id, cursor)
+        if start.notice == RESET:
+            self._forget_pages()
+        return start
 
-    def after(self, cursor: EventId, max_bytes: int = CHUNK_BYTES) -> list[Batch] | None:
-        """What follows `cursor`, up to about `max_bytes`: [] is nothing, None means read the log."""
-        if self.heard is None:
+    def after(self, cursor: EventId) -> list[Batch]:
+        """What follows `cursor`, at least some of it; [] while nothing does. StoreUnavailable.
+
+        Where the log was trimmed, or Redis lost its end, it begins elsewhere: see the `prev` of the first.
+        """
+        while True:
+            with self._lock:
+                batches = self._known_after(cursor)
+                if batches is not None:
+                    return batches
+                other = self._reading.get(cursor)
+                if other is None:
+                    mine = self._reading[cursor] = _Reading()
+            if other is None:
+                return self._read(cursor, mine)
+            other.is_over.wait()
+            if other.error is not None:
+                raise StoreUnavailable(str(other.error)) from other.error
+
+    def doubt(self) -> None:
+        """The subscription was interrupted: compare with the record at the next chance."""
+        self.is_confirmed.clear()
+        self.is_suspect = True
+
+    def furthest_if_due(self, silent_since: float) -> EventId | None:
+        """How far anybody here has seen the log, if this feed is to be compared with the record."""
+        if not self.is_confirmed.is_set() or not (self.is_suspect or self._heard_at <= silent_since):
             return None
-        if cursor >= self.heard:
+        return self._furthest
+
+    def compare(self, furthest: EventId, position: Position | None) -> None:
+        """Act on a record read after `furthest` had been seen here."""
+        with self._lock:
+            is_suspect, self.is_suspect = self.is_suspect, False
+            self._heard_at = time.monotonic()
+            if position is None:
+                self.is_gone = True
+            elif position.last < furthest:
+                self.rollbacks += 1
+                self._furthest = position.last
+                self._restart(position)
+                self._forget_pages()
+            elif self._tail.heard is None or position.last > self._tail.heard:
+                self._restart(position)
+            elif not is_suspect:
+                return
+        self.wake()
+
+    def wake(self) -> None:
+        for viewer in tuple(self.viewers):
+            viewer.wake.set()
+
+    def _known_after(self, cursor: EventId) -> list[Batch] | None:
+        """What of the log after `cursor` is in memory; None if that must be read."""
+        batches = self._tail.after(cursor)
+        if batches is None and (page := self._pages.get((self._history, cursor))) is not None:
+            return [page]
+        return batches
+
+    def _read(self, cursor: EventId, reading: _Reading) -> list[Batch]:
+        history = self._history
+        try:
+            found = self._log.page(self.job_id, cursor, max_bytes=CHUNK_BYTES)
+            with self._lock:
+                return self._take(cursor, found, history)
+        except Exception as error:
+            reading.error = error
+            raise
+        finally:
+            with self._lock:
+                del self._reading[cursor]
+            reading.is_over.set()
+
+    def _take(self, cursor: EventId, found: Page, history: int) -> list[Batch]:
+        """What was read, for whoever asks next. With the lock held."""
+        page = Batch(found.events) if found.events else None
+        last = cursor if page is None else page.last
+        self._furthest = max(self._furthest, last)
+        if found.reaches_end and self._tail.heard is None:
+            self._tail.restart(last, has_end=page is not None and page.has_end)
+        if page is None:
             return []
-        if not self._batches:
-            return None
-        if self._batches[-1].prev == cursor:
-            return [self._batches[-1]]
-        index = bisect_right(self._batches, cursor, key=_last)
-        first = self._batches[index].after(cursor)
-        if first is None:
-            return None
-        return _up_to(max_bytes, first, (self._batches[i] for i in range(index + 1, len(self._batches))))
+        self._pages.keep((history, cursor), page)
+        return [page]
 
-    def _clear(self) -> None:
-        self._batches.clear()
-        self._bytes = 0
+    def _restart(self, position: Position) -> None:
+        self._tail.restart(position.last, has_end=position.end_id == position.last)
 
-
-def _up_to(max_bytes: int, first: Batch, more: Iterable[Batch]) -> list[Batch]:
-    taken, size = [first], first.size
-    for batch in more:
-        size += batch.size
-        if size > max_bytes:
-            break
-        taken.append(batch)
-    return taken
+    def _forget_pages(self) -> None:
+        """Redis lost events of the log; a page may have them."""
+        self._history = next(_histories)

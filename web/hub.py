@@ -22,10 +22,9 @@ import redis
 from redis.exceptions import RedisError
 
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.event import START, EventId, decode_batch
-from rankcast.tasks.eventlog import EventLog, Position
-from rankcast.tasks.keys import JobKeys
-from rankcast.web.feed import Batch, Tail
+from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.web.feed import Feed, channel_of
+from rankcast.web.pages import Pages
 
 #: A job that runs and has been silent for this long is compared with its record.
 SILENCE_S = 2.0
@@ -42,89 +41,6 @@ CLIENT_NAME = "rankcast-hub"
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Feed:
-    """One followed job: its tail, and the viewers to wake when there is more to see."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.channel = JobKeys(job_id).live.encode()
-        #: Redis has confirmed the subscription: from here on nothing published is missed.
-        self.is_confirmed = threading.Event()
-        #: The job's record is gone: it expired, or Redis lost everything.
-        self.is_gone = False
-        #: Counts the times that the log turned out shorter than what was seen of it. A viewer that
-        #: has not yet acted on the newest count asks the log whether its cursor still stands.
-        self.rollbacks = 0
-        #: The subscription was interrupted since the last comparison with the record.
-        self.is_suspect = False
-        self.viewers: set[Viewer] = set()
-        self._lock = threading.Lock()
-        self._tail = Tail()
-        self._furthest = START
-        self._heard_at = time.monotonic()
-
-    def hear(self, message: bytes) -> None:
-        """Take a message of the live channel. One from before the confirmation is ignored: it belongs
-        to a subscription that has been given up, and others like it may be missing. ValueError for
-        anything else.
-        """
-        if not self.is_confirmed.is_set():
-            return
-        events = decode_batch(message)
-        if not events:
-            raise ValueError("a message without events")
-        batch = Batch(events)
-        with self._lock:
-            self._heard_at = time.monotonic()
-            self._furthest = max(self._furthest, batch.last)
-            self._tail.add(batch)
-        self.wake()
-
-    def after(self, cursor: EventId) -> list[Batch] | None:
-        """What follows `cursor`: [] is nothing so far, None means read the log."""
-        with self._lock:
-            return self._tail.after(cursor)
-
-    def reached(self, cursor: EventId, *, is_log_end: bool) -> None:
-        """A viewer has read the log up to `cursor`; `is_log_end`: the log held nothing after it."""
-        with self._lock:
-            self._furthest = max(self._furthest, cursor)
-            if is_log_end and self._tail.heard is None:
-                self._tail.restart(cursor)
-
-    def doubt(self) -> None:
-        """The subscription was interrupted: compare with the record at the next chance."""
-        self.is_confirmed.clear()
-        self.is_suspect = True
-
-    def furthest_if_due(self, silent_since: float) -> EventId | None:
-        """How far anybody here has seen the log, if this feed is to be compared with the record."""
-        if not self.is_confirmed.is_set() or not (self.is_suspect or self._heard_at <= silent_since):
-            return None
-        return self._furthest
-
-    def compare(self, furthest: EventId, position: Position | None) -> None:
-        """Act on a record read after `furthest` had been seen here."""
-        with self._lock:
-            is_suspect, self.is_suspect = self.is_suspect, False
-            self._heard_at = time.monotonic()
-            if position is None:
-                self.is_gone = True
-            elif position.last < furthest:
-                self.rollbacks += 1
-                self._furthest = position.last
-                self._tail.restart(position.last)
-            elif self._tail.heard is None or position.last > self._tail.heard:
-                self._tail.restart(position.last)
-            elif not is_suspect:
-                return
-        self.wake()
-
-    def wake(self) -> None:
-        for viewer in tuple(self.viewers):
-            viewer.wake.set()
 
 
 class Viewer:
@@ -157,6 +73,7 @@ class Hub:
     def __init__(self, *, url: str, event_log: EventLog, silence_s: float = SILENCE_S) -> None:
         self.is_closing = self.is_last_call = False
         self._event_log = event_log
+        self._pages = Pages()
         self._silence_s = silence_s
         # Made through a pool only because that is where redis-py reads URLs. RESP2: with RESP3,
         # redis-py takes pushed messages for something else than replies.
@@ -209,7 +126,7 @@ class Hub:
         StoreUnavailable if Redis does not confirm in time.
         """
         self.start()
-        feed = Feed(job_id)
+        feed = Feed(job_id, self._event_log, self._pages)
         with self._lock:
             if feed.channel in self._feeds:
                 feed = self._feeds[feed.channel]
@@ -222,6 +139,11 @@ class Hub:
             self.leave(viewer)
             raise StoreUnavailable("Redis did not confirm the subscription to this job's events")
         return viewer
+
+    def locate(self, job_id: str, cursor: str | None) -> Start:
+        """As EventLog.locate; a job that is followed here is asked of Redis only where that is needed."""
+        feed = self._feeds.get(channel_of(job_id))
+        return self._event_log.locate(job_id, cursor) if feed is None else feed.locate(cursor)
 
     def leave(self, viewer: Viewer) -> None:
         feed = viewer.feed

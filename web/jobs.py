@@ -6,7 +6,7 @@ import flask
 
 from rankcast.tasks.errors import UnknownTask
 from rankcast.tasks.event import EventId
-from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.tasks.eventlog import Start
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.summary import attempts, summary
@@ -15,7 +15,7 @@ from rankcast.web.auth import needs, owner, seen_owner, signed_urls, visible
 from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
 from rankcast.web.responses import json_response, stream_response, urls
-from rankcast.web.services import services
+from rankcast.web.services import Services, services
 from rankcast.web.stream import STREAM, Reader, Stream, chunks
 
 LARGEST_LIST = 500
@@ -66,7 +66,7 @@ def show(job_id: str) -> flask.Response:
 @needs("read", by_token=tokens.STREAM)
 def stream(job_id: str) -> flask.Response:
     to, job_id = services(), visible(job_id)
-    start = _start(to.event_log, job_id)
+    start = _start(to, job_id)
     if start.is_complete:
         # EventSource takes it as "do not come back".
         return flask.Response(status=204, headers=sse.HEADERS)
@@ -80,7 +80,6 @@ def stream(job_id: str) -> flask.Response:
         raise
     reader = Reader(
         viewer=viewer,
-        event_log=to.event_log,
         start=start,
         keepalive_s=to.settings.keepalive_s,
         lifetime_s=to.settings.stream_max_s,
@@ -89,7 +88,7 @@ def stream(job_id: str) -> flask.Response:
     return stream_response(chunks(found), on_close=found.leave)
 
 
-def _start(event_log: EventLog, job_id: str) -> Start:
+def _start(to: Services, job_id: str) -> Start:
     """Where the viewer begins: behind its cursor, or without one where its URL says.
 
     A cursor comes first because EventSource comes back with it to the same URL.
@@ -99,8 +98,8 @@ def _start(event_log: EventLog, job_id: str) -> Start:
     if begin not in ("start", "now"):
         raise BadRequest(f"from must be 'start' or 'now', not {begin[:40]!r}")
     if begin == "start" or cursor:
-        return event_log.locate(job_id, cursor)
-    position = event_log.position(job_id)
+        return to.hub.locate(job_id, cursor)
+    position = to.event_log.position(job_id)
     return Start(position.last, is_complete=position.end_id is not None)
 
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESET, EventId, gap, reset
-from rankcast.tasks.eventlog import EventLog, Start
+from rankcast.tasks.eventlog import Start
 from rankcast.web import sse
-from rankcast.web.feed import CHUNK_BYTES, Batch
 from rankcast.web.hub import Viewer
+from rankcast.web.tail import Batch
 
 #: What a client waits before it comes back after a break.
 RETRY_MS = 1000
@@ -54,7 +54,6 @@ class Reader:
         self,
         *,
         viewer: Viewer,
-        event_log: EventLog,
         start: Start,
         keepalive_s: float,
         lifetime_s: float = math.inf,
@@ -63,7 +62,6 @@ class Reader:
     ) -> None:
         self._viewer = viewer
         self._feed = viewer.feed
-        self._log = event_log
         self._cursor = start.after
         self._notice = start.told()
         self._rollbacks = self._feed.rollbacks
@@ -82,7 +80,6 @@ class Reader:
         """
         reader = Reader(
             viewer=self._viewer,
-            event_log=self._log,
             start=Start(place[0]),
             keepalive_s=self._keepalive_s,
             ends_with_process=self._ends_with_process,
@@ -145,7 +142,9 @@ class Reader:
                 notice, self._notice = self._notice, None
                 return self._take([Batch([notice])])
             batches = self._feed.after(self._cursor)
-            return self._take(self._from_log() if batches is None else batches)
+            if batches and batches[0].prev != self._cursor:
+                batches = self._past_a_hole(batches)
+            return self._take(batches)
         except UnknownJob:
             self._has_end = True
             raise
@@ -162,26 +161,15 @@ class Reader:
     def _relocate(self) -> None:
         """The log is shorter than it was seen to be: ask where this cursor stands now."""
         rollbacks = self._feed.rollbacks
-        self._notice = self._log.locate(self._feed.job_id, str(self._cursor)).told()
+        self._notice = self._feed.locate(str(self._cursor)).told()
         self._rollbacks = rollbacks
 
-    def _from_log(self) -> list[Batch]:
-        events = self._log.read(self._feed.job_id, self._cursor, max_bytes=CHUNK_BYTES)
-        if not events:
-            self._feed.reached(self._cursor, is_log_end=True)
-            return []
-        page = Batch(events)
-        self._feed.reached(page.last, is_log_end=False)
-        if page.prev == self._cursor:
-            return [page]
-        return self._past_a_hole(page)
-
-    def _past_a_hole(self, page: Batch) -> list[Batch]:
-        """The page does not follow the cursor: the log was trimmed, or Redis lost its end."""
-        start = self._log.locate(self._feed.job_id, str(self._cursor))
+    def _past_a_hole(self, batches: list[Batch]) -> list[Batch]:
+        """They do not follow the cursor: the log was trimmed, or Redis lost its end."""
+        start = self._feed.locate(str(self._cursor))
         if start.notice == RESET:
             return [Batch([reset(start.after)])]
-        return [Batch([gap(self._cursor, page.prev)]), page]
+        return [Batch([gap(self._cursor, batches[0].prev)]), *batches]
 
 
 class Stream(NamedTuple):

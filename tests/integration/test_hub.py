@@ -10,11 +10,11 @@ from jobs import append, ids, running, submit
 from lossy import LossyRedis, lossy_redis
 
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.event import EventId, encode_batch
+from rankcast.tasks.event import EventId
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.store import JobStore
-from rankcast.web.hub import CLIENT_NAME, Feed, Hub, Viewer
+from rankcast.web.hub import CLIENT_NAME, Hub, Viewer
 from rankcast.web.stream import Reader
 
 NEVER_S = 600.0
@@ -66,8 +66,8 @@ class Following(threading.Thread):
         return self._viewers[0]
 
 
-def reader_of(viewer: Viewer, event_log: EventLog, after: EventId) -> Reader:
-    return Reader(viewer=viewer, event_log=event_log, start=Start(after), keepalive_s=30)
+def reader_of(viewer: Viewer, after: EventId) -> Reader:
+    return Reader(viewer=viewer, start=Start(after), keepalive_s=30)
 
 
 def next_id(reader: Reader) -> str:
@@ -93,7 +93,7 @@ def test_what_is_published_after_follow_returned_is_heard(
     claim = running(store)
     for seq in range(2, 302):
         viewer = hub.follow(claim.job_id)
-        reader = reader_of(viewer, event_log, EventId(claim.fence, seq - 1))
+        reader = reader_of(viewer, EventId(claim.fence, seq - 1))
         wait_for_it = threading.Thread(target=append, args=(event_log, claim, seq, "1"))
         wait_for_it.start()
         assert next_id(reader) == f"{claim.fence}-{seq}"
@@ -113,7 +113,7 @@ def test_follow_waits_until_redis_has_confirmed(
     append(event_log, claim, 2, "1")
     lossy.commands.set()
     viewer = following.result()
-    assert next_id(reader_of(viewer, event_log, EventId(claim.fence, 1))) == f"{claim.fence}-2"
+    assert next_id(reader_of(viewer, EventId(claim.fence, 1))) == f"{claim.fence}-2"
     viewer.leave()
 
 
@@ -141,24 +141,13 @@ def test_a_late_confirmation_is_not_taken_for_that_of_a_later_subscription(
     following.result().leave()
 
 
-def test_messages_of_a_subscription_given_up_are_not_taken_for_the_newest() -> None:
-    """Others after them may have been missed, so they say nothing about where the log ends."""
-    feed = Feed("j")
-    feed.hear(encode_batch(EventId(1, 1), [(EventId(1, 2), "", b"{}")]))
-    assert feed.after(EventId(1, 2)) is None
-    feed.is_confirmed.set()
-    feed.hear(encode_batch(EventId(1, 4), [(EventId(1, 5), "", b"{}")]))
-    assert feed.after(EventId(1, 2)) is None
-    assert feed.after(EventId(1, 5)) == []
-
-
 def test_what_was_published_while_the_connection_was_away_is_found_when_it_is_back(
     lossy: LossyRedis, lossy_hub: Hub, redis: redis_py.Redis, store: JobStore, event_log: EventLog
 ) -> None:
     """At once, though nothing follows it and no silence is waited for."""
     claim = running(store)
     viewer = lossy_hub.follow(claim.job_id)
-    reader = reader_of(viewer, event_log, EventId(claim.fence, 1))
+    reader = reader_of(viewer, EventId(claim.fence, 1))
     append(event_log, claim, 2, "1")
     assert next_id(reader) == f"{claim.fence}-2"
     lossy.cut()
@@ -182,7 +171,7 @@ def test_viewers_that_come_and_go_in_many_threads_take_nothing_from_the_others(
             while not done.is_set():
                 viewer = hub.follow(claim.job_id)
                 last = event_log.position(claim.job_id).last
-                assert EventId.parse(next_id(reader_of(viewer, event_log, last))) > last
+                assert EventId.parse(next_id(reader_of(viewer, last))) > last
                 viewer.leave()
         except BaseException as error:
             missed.append(error)
@@ -210,7 +199,7 @@ def test_a_reader_sees_the_whole_log_whatever_was_live(
 
     def read() -> None:
         viewer = hub.follow(claim.job_id)
-        for batches in reader_of(viewer, event_log, EventId(0, 0)):
+        for batches in reader_of(viewer, EventId(0, 0)):
             seen.extend(str(event.id) for batch in batches or [] for event in batch.events)
         viewer.leave()
 
@@ -233,7 +222,7 @@ def test_a_message_that_is_none_hurts_nobody(
     """Who can publish on the channel cannot stop the hub: what is true stands in the log."""
     claim = running(store)
     viewer = hub.follow(claim.job_id)
-    reader = reader_of(viewer, event_log, EventId(claim.fence, 1))
+    reader = reader_of(viewer, EventId(claim.fence, 1))
     for junk in (b"", b"\n", b"1-1", b"no id\n1-2\t\t{}", b"\xff\xfe", b"0-0\nx\ty\tz", b"0-0\n9-9"):
         redis.publish(JobKeys(claim.job_id).live, junk)
     for seq in range(2, 12):
@@ -249,7 +238,7 @@ def test_a_closed_hub_ends_its_readers(hub: Hub, store: JobStore, event_log: Eve
     ended = threading.Event()
 
     def read() -> None:
-        for _ in reader_of(viewer, event_log, EventId(0, 1)):
+        for _ in reader_of(viewer, EventId(0, 1)):
             pass
         ended.set()
 

@@ -12,12 +12,13 @@ from gevent.socket import wait_read
 
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
-from rankcast.tasks.eventlog import Start
+from rankcast.tasks.eventlog import Page, Start
 from rankcast.web import takeover
-from rankcast.web.feed import TAIL_BYTES
+from rankcast.web.feed import Feed
 from rankcast.web.hangup import Hangups
-from rankcast.web.hub import Feed
+from rankcast.web.pages import Pages
 from rankcast.web.stream import Reader, Stream
+from rankcast.web.tail import TAIL_BYTES
 from rankcast.web.takeover import Crowd, Sink
 
 PATIENCE_S = 20
@@ -29,9 +30,10 @@ class Job:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.is_away = self.is_unknown = False
-        self.feed = Feed("job")
+        # Without pages: what is not in the tail is in the log alone.
+        self.feed = Feed("job", self, Pages(max_bytes=0))  # type: ignore[arg-type]
         self.feed.is_confirmed.set()
-        self.feed.reached(START, is_log_end=True)
+        assert self.feed.after(START) == []
 
     @property
     def last(self) -> EventId:
@@ -42,12 +44,12 @@ class Job:
         self.events.append(event)
         self.feed.hear(encode_batch(event.prev, [(event.id, kind, data)]))
 
-    def read(self, job_id: str, after: EventId, max_bytes: int) -> list[Event]:
+    def page(self, job_id: str, after: EventId, max_bytes: int) -> Page:
         if self.is_away:
             raise StoreUnavailable("away")
         if self.is_unknown:
             raise UnknownJob(job_id)
-        return self.events[after.seq : after.seq + 1]
+        return Page(self.events[after.seq : after.seq + 1], reaches_end=after.seq + 1 >= len(self.events))
 
 
 class Viewer:
@@ -101,7 +103,7 @@ class Company:
         self.crowd = self.crowds["job"] = Crowd(self.crowds, Stream(reader, self.viewer, lambda: None))  # type: ignore[arg-type]
 
     def reader(self, after: EventId) -> Reader:
-        return Reader(viewer=self.viewer, event_log=self.job, start=Start(after), keepalive_s=600)  # type: ignore[arg-type]
+        return Reader(viewer=self.viewer, start=Start(after), keepalive_s=600)  # type: ignore[arg-type]
 
     def join(self, after: EventId = START, *, reads: bool = True, kind: type[Sink] = Sink) -> Client:
         """A client that has seen all up to `after`."""

@@ -1,171 +1,226 @@
-"""The newest events of a job in a web process, whatever pub/sub does to them."""
+"""What a process knows of one job's log, and what it reads for those who ask."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
+from helpers import wait_until
 
-from rankcast.tasks.event import END, RESULT, START, Event, EventId
-from rankcast.web.feed import CHUNK_BYTES, EVENT_OVERHEAD_BYTES, Batch, Tail
+from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
+from rankcast.tasks.eventlog import Page, Position, Start
+from rankcast.tasks.state import JobState
+from rankcast.web.feed import Feed
+from rankcast.web.pages import Pages
+from rankcast.web.tail import Batch
 
-
-def events(first: int, last: int, *, fence: int = 1, data: bytes | None = b"{}") -> list[Event]:
-    """Events `fence-first` to `fence-last`."""
-    return [
-        Event(EventId(fence, seq), EventId(fence, seq - 1) if seq > 1 else START, RESULT, data)
-        for seq in range(first, last + 1)
-    ]
-
-
-def batch(first: int, last: int, **options: int) -> Batch:
-    return Batch(events(first, last, **options))
+PAGE_EVENTS = 3
+MANY = 20
 
 
-def tail_of(*batches: Batch) -> Tail:
-    tail = Tail()
-    for each in batches:
-        tail.add(each)
-    return tail
+def event_id(seq: int) -> EventId:
+    return EventId(1, seq) if seq else START
 
 
-def seqs(batches: Sequence[Batch] | None) -> list[int] | None:
-    return None if batches is None else [event.id.seq for each in batches for event in each.events]
+class Log:
+    """As EventLog, of one job; counts what it is asked, and answers when `goes_on` is set."""
+
+    def __init__(self, length: int, *, has_end: bool = False) -> None:
+        kinds = [RESULT] * (length - 1) + [END if has_end else RESULT]
+        self.events = [
+            Event(event_id(seq), event_id(seq - 1), kind, b"%d" % seq) for seq, kind in enumerate(kinds, 1)
+        ]
+        self.pages: list[EventId] = []
+        self.located: list[str | None] = []
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.error: Exception | None = None
+        self.answer = Start(START)
+
+    def page(self, job_id: str, after: EventId, max_bytes: int) -> Page:
+        self.pages.append(after)
+        assert self.goes_on.wait(30)
+        if self.error is not None:
+            raise self.error
+        found = [event for event in self.events if event.id > after]
+        return Page(found[:PAGE_EVENTS], reaches_end=len(found) < PAGE_EVENTS)
+
+    def locate(self, job_id: str, cursor: str | None) -> Start:
+        self.located.append(cursor)
+        return self.answer
 
 
-def test_a_new_tail_sends_its_viewer_to_the_log() -> None:
-    """Nothing heard yet says nothing about what the log holds."""
-    assert Tail().after(START) is None
+def feed_of(log: Log, pages: Pages | None = None) -> Feed:
+    feed = Feed("job", log, pages or Pages())  # type: ignore[arg-type]
+    feed.is_confirmed.set()
+    return feed
 
 
-def test_a_viewer_at_the_newest_event_has_nothing_to_read() -> None:
-    """Not even of the log: this is how an idle viewer costs nothing."""
-    assert tail_of(batch(1, 3)).after(EventId(1, 3)) == []
+def hear(feed: Feed, first: int, last: int, *, has_end: bool = False) -> None:
+    events = [(event_id(seq), RESULT, b"%d" % seq) for seq in range(first, last + 1)]
+    if has_end:
+        events[-1] = (*events[-1][:1], END, b"{}")
+    feed.hear(encode_batch(event_id(first - 1), events))
 
 
-def test_a_viewer_one_batch_behind_gets_the_very_bytes_made_for_all() -> None:
-    """The bytes of a frame are made once a process, however many viewers there are."""
-    last = batch(4, 6)
-    tail = tail_of(batch(1, 3), last)
-    (got,) = tail.after(EventId(1, 3)) or []
-    assert got is last
-    assert got.frames is last.frames
-
-
-def test_a_cursor_inside_a_batch_gets_the_rest_of_it() -> None:
-    """Clients come back with the id of any event, not only of a batch's last."""
-    assert seqs(tail_of(batch(1, 3), batch(4, 6)).after(EventId(1, 2))) == [3, 4, 5, 6]
-
-
-def test_a_cursor_before_the_tail_is_sent_to_the_log() -> None:
-    """What the tail no longer holds, the log does."""
-    assert tail_of(batch(4, 6)).after(EventId(1, 2)) is None
-
-
-def test_a_hole_starts_the_tail_afresh() -> None:
-    """Events 4 to 6 were published and not heard: who needs them must read the log."""
-    tail = tail_of(batch(1, 3), batch(7, 9))
-    assert tail.after(EventId(1, 3)) is None
-    assert seqs(tail.after(EventId(1, 6))) == [7, 8, 9]
-
-
-def test_a_seam_between_attempts_is_a_hole_unless_prev_says_otherwise() -> None:
-    """`2-1` looks like a first event; only its `prev` tells that 1-4 came before it."""
-    opened = Event(EventId(2, 1), EventId(1, 4), RESULT, b"{}")
-    tail = tail_of(batch(1, 3), Batch([opened]))
-    assert tail.after(EventId(1, 3)) is None
-    assert tail.after(EventId(1, 4)) is not None
-
-
-def test_a_message_heard_twice_changes_nothing() -> None:
-    """An append may be repeated, and a repair may have been quicker than the channel."""
-    tail = tail_of(batch(1, 3), batch(4, 6), batch(1, 3), batch(4, 6))
-    assert seqs(tail.after(EventId(1, 1))) == [2, 3, 4, 5, 6]
-
-
-def test_a_cursor_that_no_event_has_is_sent_to_the_log() -> None:
-    """After a loss of Redis a cursor may lie between two events of a newer history."""
-    follows_a_lost_one = Batch([Event(EventId(2, 1), EventId(1, 2), RESULT, b"{}")])
-    tail = tail_of(batch(1, 2), follows_a_lost_one)
-    assert tail.after(EventId(1, 9)) is None
-
-
-def test_an_event_without_its_data_is_read_from_the_log() -> None:
-    """Large events are published as their id; nobody may skip them."""
-    tail = tail_of(batch(1, 3), Batch(events(4, 4, data=None)))
-    assert tail.after(EventId(1, 3)) is None
-    assert tail.after(EventId(1, 4)) == []
-    tail.add(batch(5, 6))
-    assert seqs(tail.after(EventId(1, 4))) == [5, 6]
-
-
-def test_a_tail_is_bounded_in_bytes() -> None:
-    """The oldest batches go; a viewer that needed them reads the log."""
-    tail = Tail(max_bytes=3 * (EVENT_OVERHEAD_BYTES + 2))
-    for seq in range(1, 6):
-        tail.add(batch(seq, seq))
-    assert tail.after(EventId(1, 1)) is None
-    assert seqs(tail.after(EventId(1, 2))) == [3, 4, 5]
-
-
-def test_a_tail_keeps_its_newest_batch_however_large() -> None:
-    """Else a live viewer of large events would read each of them from the log."""
-    tail = Tail(max_bytes=1)
-    tail.add(batch(1, 3))
-    assert seqs(tail.after(START)) == [1, 2, 3]
-
-
-def test_a_viewer_is_given_a_bounded_piece_at_once() -> None:
-    """One that is far behind must not hold up the others, nor make one huge write."""
-    tail = Tail(max_bytes=100 * CHUNK_BYTES)
-    for seq in range(1, 31):
-        tail.add(Batch(events(seq, seq, data=b"x" * (CHUNK_BYTES // 10))))
-    assert seqs(tail.after(START)) == list(range(1, 10))
-    assert len(seqs(tail.after(EventId(1, 9))) or []) == 9
-
-
-def test_the_end_event_marks_its_batch() -> None:
-    """It is the last one, so the stream closes after the batch that has it."""
-    assert not batch(1, 2).has_end
-    assert Batch([*events(1, 2), Event(EventId(1, 3), EventId(1, 2), END, b"{}")]).has_end
-
-
-@given(
-    cuts=st.lists(st.integers(1, 7), min_size=1, max_size=20),
-    fates=st.lists(st.sampled_from(["heard", "lost", "twice", "read first"]), min_size=20, max_size=20),
-    start=st.integers(0, 10),
-    max_bytes=st.sampled_from([1, 2000, 100_000]),
-)
-def test_a_viewer_sees_every_event_once_whatever_was_lost(
-    cuts: list[int], fates: list[str], start: int, max_bytes: int
-) -> None:
-    """Tail and log together: no message lost, doubled or late makes a hole or a double."""
-    log: list[Event] = []
-    tail = Tail(max_bytes=max_bytes)
-    cursor = EventId(1, min(start, cuts[0])) if start else START
+def all_after(feed: Feed, cursor: EventId) -> list[int]:
     seen: list[int] = []
-    begin = cursor.seq
-    for size, fate in zip(cuts, fates, strict=False):
-        new = batch(len(log) + 1, len(log) + size)
-        log += new.events
-        if fate == "read first":
-            cursor = _read(tail, log, cursor, seen)
-        for _ in range({"heard": 1, "lost": 0, "twice": 2, "read first": 1}[fate]):
-            tail.add(new)
-        cursor = _read(tail, log, cursor, seen)
-    tail.restart(log[-1].id)  # what the comparison with the record does
-    _read(tail, log, cursor, seen)
-    assert seen == list(range(begin + 1, len(log) + 1))
+    while batches := feed.after(cursor):
+        seen += [event.id.seq for batch in batches for event in batch.events]
+        cursor = batches[-1].last
+    return seen
 
 
-def _read(tail: Tail, log: list[Event], cursor: EventId, seen: list[int]) -> EventId:
-    """What a viewer does until nothing follows its cursor."""
-    while (batches := tail.after(cursor)) != []:
-        found = log[cursor.seq :] if batches is None else [event for each in batches for event in each.events]
-        if not found:
-            if tail.heard is None:
-                tail.restart(cursor)
-            break
-        assert found[0].prev == cursor
-        seen += [event.id.seq for event in found]
-        cursor = found[-1].id
-    return cursor
+def position(seq: int) -> Position:
+    return Position(event_id(seq), None, JobState.RUNNING, None)
+
+
+def meanwhile(calls: Sequence[Callable[[], object]], log: Log, act: Callable[[], None]) -> list[object]:
+    """What each gives or raises, called together, with the log's answer held back until `act`."""
+    log.goes_on.clear()
+    with ThreadPoolExecutor(len(calls)) as pool:
+        begun = [pool.submit(call) for call in calls]
+        wait_until(lambda: bool(log.pages), "somebody to ask the log")
+        act()
+        log.goes_on.set()
+        return [each.exception() or each.result() for each in begun]
+
+
+def test_who_joins_later_costs_no_read() -> None:
+    log = Log(8)
+    feed = feed_of(log)
+    for _ in range(MANY):
+        assert all_after(feed, START) == list(range(1, 9))
+    # The last page told that nothing follows.
+    assert log.pages == [event_id(0), event_id(3), event_id(6)]
+    hear(feed, 9, 10)
+    assert all_after(feed, START) == list(range(1, 11))
+    assert len(log.pages) == 3
+
+
+def test_many_that_ask_at_once_cost_one_read() -> None:
+    log = Log(2)
+    feed = feed_of(log)
+    asked = [lambda: all_after(feed, START)] * MANY
+    assert meanwhile(asked, log, lambda: None) == [[1, 2]] * MANY
+    assert log.pages == [START]
+
+
+def test_what_is_heard_while_somebody_reads_follows() -> None:
+    log = Log(2)
+    feed = feed_of(log)
+    assert (
+        meanwhile([lambda: all_after(feed, START)] * 2, log, lambda: hear(feed, 3, 4)) == [[1, 2, 3, 4]] * 2
+    )
+
+
+def test_a_read_that_fails_fails_for_all_who_wait_for_it_and_for_nobody_after() -> None:
+    log = Log(2)
+    feed = feed_of(log)
+    log.error = StoreUnavailable("away")
+    found = meanwhile([lambda: feed.after(START)] * MANY, log, lambda: None)
+    assert [type(each) for each in found] == [StoreUnavailable] * MANY
+    log.error = None
+    assert all_after(feed, START) == [1, 2]
+
+
+def test_pages_of_a_history_that_redis_lost_are_not_given_out() -> None:
+    """Found by the comparison with the record, or by who came with a place of it; also while it is read."""
+    log = Log(8)
+    feed = feed_of(log)
+    assert all_after(feed, START) == list(range(1, 9))
+    log.events = log.events[:4]
+    feed.compare(event_id(8), position(4))
+    assert (feed.rollbacks, all_after(feed, START)) == (1, [1, 2, 3, 4])
+    log.events = log.events[:2]
+    log.answer = Start(START, "reset")
+    assert feed.locate("7-7").notice == "reset"
+    assert all_after(feed, START) == [1, 2]
+
+    other = Log(2)
+    feed = feed_of(other)
+    meanwhile([lambda: feed.after(START)], other, lambda: feed.compare(event_id(2), position(1)))
+    other.events = other.events[:1]
+    assert all_after(feed, START) == [1]
+
+
+def test_a_feed_of_the_same_job_that_was_given_up_leaves_it_no_pages() -> None:
+    """What happened to the log between the two nobody here has seen."""
+    log, pages = Log(2), Pages()
+    assert all_after(feed_of(log, pages), START) == [1, 2]
+    log.events = log.events[:1]
+    assert all_after(feed_of(log, pages), START) == [1]
+
+
+def test_a_place_that_is_known_is_not_asked_for() -> None:
+    log = Log(2, has_end=False)
+    feed = feed_of(log)
+    all_after(feed, START)
+    hear(feed, 3, 5)
+    for cursor in (None, "0", "1-2", "1-3", "1-5"):
+        assert feed.locate(cursor) == Start(EventId.parse(cursor) if cursor not in (None, "0") else START)
+    assert log.located == []
+    hear(feed, 6, 6, has_end=True)
+    assert feed.locate("1-6") == Start(event_id(6), is_complete=True)
+    assert feed.locate("1-5") == Start(event_id(5))
+    assert log.located == []
+
+
+def test_the_end_is_known_from_a_page_too() -> None:
+    log = Log(2, has_end=True)
+    feed = feed_of(log)
+    all_after(feed, START)
+    assert feed.locate("1-2").is_complete
+    assert not feed.locate(None).is_complete
+    assert log.located == []
+
+
+@pytest.mark.parametrize("cursor", ["garbage", "1-9", "2-1", "0-7"])
+def test_a_place_that_is_not_known_is(cursor: str) -> None:
+    log = Log(2)
+    feed = feed_of(log)
+    all_after(feed, START)
+    hear(feed, 3, 5)
+    feed.locate(cursor)
+    assert log.located == [cursor]
+
+
+def test_nothing_is_known_while_the_subscription_is_away_or_the_job_is_gone() -> None:
+    log = Log(2)
+    feed = feed_of(log)
+    all_after(feed, START)
+    feed.doubt()
+    feed.locate(None)
+    feed.is_confirmed.set()
+    feed.compare(event_id(2), None)
+    feed.locate("1-2")
+    assert log.located == [None, "1-2"]
+
+
+def test_messages_of_a_subscription_given_up_are_not_taken_for_the_newest() -> None:
+    """Others after them may have been missed, so they say nothing about where the log ends."""
+    log = Log(6)
+    feed = feed_of(log)
+    feed.is_confirmed.clear()
+    hear(feed, 2, 2)
+    feed.is_confirmed.set()
+    assert feed.after(event_id(2))[0].last == event_id(5)
+    hear(feed, 5, 6)
+    log.pages.clear()
+    assert feed.after(event_id(5))[0].last == event_id(6)
+    assert feed.after(event_id(6)) == []
+    assert log.pages == []
+
+
+def test_pages_are_bounded() -> None:
+    """The one that nobody asked for longest goes first."""
+    made = [Batch([Event(event_id(1), START, RESULT, b"x" * 1000)]) for _ in range(3)]
+    pages = Pages(max_bytes=5 * made[0].size)
+    for name, page in zip("abc", made, strict=True):
+        pages.keep(name, page)
+        pages.get("a")
+    assert [pages.get(name) is not None for name in "abc"] == [True, False, True]
+    for _ in range(10):
+        pages.keep("a", made[0])
+    assert pages.get("c") is made[2]

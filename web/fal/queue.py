@@ -20,10 +20,10 @@ from rankcast.web import sse
 from rankcast.web.auth import needs, visible
 from rankcast.web.body import flag
 from rankcast.web.fal import answers, ids, requests, statuses, values
-from rankcast.web.feed import Batch
 from rankcast.web.responses import broken_off, json_response, stream_response
 from rankcast.web.services import Services, services
 from rankcast.web.stream import Reader
+from rankcast.web.tail import Batch
 
 #: Lines and places in the queue change without an event: how often a status stream looks.
 LOOK_S = 1.0
@@ -74,7 +74,6 @@ def status_stream(app: str, job_id: str) -> flask.Response:
         raise
     reader = Reader(
         viewer=viewer,
-        event_log=to.event_log,
         start=Start(position.last),
         keepalive_s=LOOK_S,
         ends_with_process=False,

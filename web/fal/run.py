@@ -69,7 +69,6 @@ def _wait(job_id: str) -> None:
     viewer = to.hub.follow(job_id)
     reader = Reader(
         viewer=viewer,
-        event_log=to.event_log,
         start=Start(START),
         keepalive_s=to.settings.keepalive_s,
         ends_with_process=False,
