@@ -6,6 +6,7 @@ ends those that can be resumed elsewhere at once, so that a deploy does not wait
 
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
 worker_class = "gevent"
 #: Open connections of one process, streams included.
 worker_connections = 10_000
+#: What a process opens beside its connections, about.
+SPARE_DESCRIPTORS = 256
 #: Longest that direct streams, which nobody can resume, hold up the end of a process; seconds.
 graceful_timeout = 10
 #: So long before that they are told that the process ends, and which job goes on; seconds.
@@ -45,7 +48,8 @@ UNSENT_BYTES = 64 * 1024
 
 def on_starting(server: Any) -> None:
     """Before anything listens: keys that cannot be read, a Redis that would lose jobs, or a folder that
-    takes no files, end gunicorn with one line and code 1."""
+    takes no files, end gunicorn with one line and code 1. Each connection gets its descriptor."""
+    raise_descriptor_limit(server.cfg.worker_connections + SPARE_DESCRIPTORS)
     try:
         settings = WebSettings.from_env()
         if settings.keys is not None:
@@ -63,6 +67,14 @@ def on_starting(server: Any) -> None:
             refuse_unwritable(Path(shared))
         except ValueError as error:
             sys.exit(f"rankcast web: {error}")
+
+
+def raise_descriptor_limit(wanted: int) -> None:
+    """Shells begin with 1,024, which are the first thousand viewers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if resource.RLIM_INFINITY != soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def when_ready(server: Any) -> None:

@@ -72,7 +72,7 @@ def stream(job_id: str) -> flask.Response:
         return flask.Response(status=204, headers=sse.HEADERS)
     if flask.request.method == "HEAD":
         return stream_response(())
-    release = to.places.take()
+    release = to.places.take(owner())
     try:
         viewer = to.hub.follow(job_id)
     except BaseException:

@@ -129,7 +129,7 @@ def make_services(settings: WebSettings) -> Services:
         catalog=catalog,
         submitter=Submitter(store=store, catalog=catalog, app=make_app(shared)),
         hub=Hub(url=shared.redis_url, event_log=event_log, silence_s=min(SILENCE_S, settings.keepalive_s)),
-        places=Places(settings.max_streams),
+        places=Places(settings.max_streams, per_key=settings.max_streams_per_key),
         hangups=Hangups(),
         sweep=SweepThread(Sweep(client, shared)),
         keyring=_keyring(settings),

@@ -33,6 +33,8 @@ class WebSettings:
     send_timeout_s: float = 60.0
     #: Most streams with ids that one process has at a time.
     max_streams: int = 10_000
+    #: The same of one API key; None: as many as all.
+    max_streams_per_key: int | None = None
     #: Under gunicorn with gevent, write to the sockets of streams without a greenlet each.
     takes_over: bool = True
     #: The task of `POST /stream`; None: the only one registered.
@@ -54,7 +56,8 @@ class WebSettings:
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "WebSettings":
         """Read RANKCAST_SHARED, RANKCAST_MAX_BODY_BYTES, RANKCAST_MAX_FILE_BYTES, RANKCAST_FILE_TTL_S,
         RANKCAST_KEEPALIVE_S, RANKCAST_STREAM_MAX_S (0: never), RANKCAST_SEND_TIMEOUT_S, RANKCAST_MAX_STREAMS,
-        RANKCAST_TAKE_OVER (0: no), RANKCAST_DEFAULT_TASK, RANKCAST_KEYS, RANKCAST_STARTER_KEY_HASH,
+        RANKCAST_MAX_STREAMS_PER_KEY, RANKCAST_TAKE_OVER (0: no), RANKCAST_DEFAULT_TASK, RANKCAST_KEYS,
+        RANKCAST_STARTER_KEY_HASH,
         RANKCAST_OPEN (1: yes), RANKCAST_CORS (origins, with spaces between), RANKCAST_STREAM_TOKEN_S
         and RANKCAST_PUBLIC_URL.
 
@@ -75,6 +78,7 @@ class WebSettings:
             starter_key_hash=env.get("RANKCAST_STARTER_KEY_HASH") or None,
             is_open=env.get("RANKCAST_OPEN") == "1",
             max_streams=int(_positive(env, "RANKCAST_MAX_STREAMS", default.max_streams)),
+            max_streams_per_key=int(_positive(env, "RANKCAST_MAX_STREAMS_PER_KEY", 0)) or None,
             takes_over=env.get("RANKCAST_TAKE_OVER", "1") != "0",
             cors=frozenset(_origins(env.get("RANKCAST_CORS", ""))),
             stream_token_s=_positive(env, "RANKCAST_STREAM_TOKEN_S", default.stream_token_s),

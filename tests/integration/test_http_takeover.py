@@ -1,6 +1,7 @@
 """What is true of streams whose sockets were taken over, beside all that is true of any stream."""
 
 import re
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ import httpx
 import psutil
 import pytest
 import redis as redis_py
+from api_keys import give
 from helpers import wait_until
-from jobs import SUCCESS, append, ids, running
+from jobs import SUCCESS, TASK, append, ids, running
 from web_tier import BOTH_WAYS, Watch, WebTier, told, web_tier
 
 from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.job import JobOptions
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.store import JobStore
 
@@ -116,6 +119,50 @@ def test_a_process_takes_so_many_streams_and_no_more(
     for watch in watches:
         watch.to_end()
         assert watch.ids == ids(event_log, claim.job_id)
+
+
+@pytest.mark.parametrize("takes_over", BOTH_WAYS)
+def test_a_key_has_its_share_of_the_streams(
+    valkey_url: str, tmp_path: Path, store: JobStore, takes_over: str
+) -> None:
+    """Whoever has more of them leaves room for others; a stream that ended counts no more."""
+    alice, bob = give(tmp_path / "keys", "alice"), give(tmp_path / "keys", "bob")
+    env = {"RANKCAST_TAKE_OVER": takes_over, "RANKCAST_KEYS": str(tmp_path / "keys")}
+    with web_tier(valkey_url, **env, RANKCAST_MAX_STREAMS_PER_KEY="2") as web:
+        jobs = {
+            holder: store.create(task=TASK, input=b"{}", options=JobOptions(), owner=holder.id).job_id
+            for holder in (alice, bob)
+        }
+        paths = {holder: f"/jobs/{job_id}/stream" for holder, job_id in jobs.items()}
+        watches = [Watch(web.url, paths[alice], headers=alice.headers) for _ in range(2)]
+        for watch in watches:
+            watch.until(1)
+        refused = httpx.get(web.url + paths[alice], headers=alice.headers)
+        told(refused, 503, "too-many-streams")
+        assert "RANKCAST_MAX_STREAMS_PER_KEY" in refused.json()["detail"]
+        watches.append(Watch(web.url, paths[bob], headers=bob.headers))
+        watches[-1].until(1)
+        watches.pop(0).leave()
+
+        def is_let_in() -> bool:
+            with httpx.stream("GET", web.url + paths[alice], headers=alice.headers) as answer:
+                return answer.status_code == 200
+
+        wait_until(is_let_in, "a place")
+        for watch in watches:
+            watch.leave()
+
+
+def test_each_connection_has_a_descriptor_whatever_the_shell_has(valkey_url: str) -> None:
+    """They begin with 1,024 in most shells."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        with web_tier(valkey_url) as web:
+            (worker,) = psutil.Process(web.process.pid).children()
+            assert worker.rlimit(psutil.RLIMIT_NOFILE)[0] > min(10_000, hard - 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_viewers_that_come_while_much_is_streamed_see_all_of_it(
