@@ -26,6 +26,7 @@ from rankcast.gpu_worker.joblogs import JobLines, LogWriter
 from rankcast.gpu_worker.lease import LeaseKeeper
 from rankcast.gpu_worker.loading import Loader, drop_broken_group, hand_back, what_is_left
 from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.moments import DECIDED, DISPATCHED, STARTED, Moments
 from rankcast.gpu_worker.settings import WorkerSettings
 from rankcast.gpu_worker.slots import Slot, Slots
 from rankcast.gpu_worker.supervision import Control, Limit
@@ -121,7 +122,8 @@ class Attempt:
         self._is_leaving = False
         self._is_lost = False
         self._final_seq = 0
-        self._metrics = {
+        self._moments = Moments()
+        self._metrics: dict[str, Any] = {
             "cold": not slot.is_warm_for(task.name),
             "queue_ms": claim.waited_ms,
             "load_ms": 0,
@@ -188,6 +190,7 @@ class Attempt:
                 )
             return self._decide(None, failed.error)
         is_cancelled = self._insist(lambda: self._parts.store.start(self._claim))
+        self._moments.mark(STARTED)
         if is_cancelled or self._control.is_cancel_requested:
             return self._decide(None, JobErrorInfo(kind="cancelled", message="the job was cancelled"))
         return self._call(group)
@@ -208,6 +211,7 @@ class Attempt:
         claim, began = self._claim, time.monotonic()
         rules = self._parts.settings.file_rules(claim)
         asked_s = claim.options.timeout_s
+        self._moments.mark(DISPATCHED)
         try:
             told = group.run(
                 Call(
@@ -231,6 +235,7 @@ class Attempt:
             drop_broken_group(self._slot)
             remove(Path(rules.scratch))
         self._final_seq = told.final_seq
+        self._moments.take(told.marks)
         return self._decide(told.output, told.error)
 
     def _beginning(self) -> dict[str, Any]:
@@ -250,10 +255,11 @@ class Attempt:
     def _decide(self, output: bytes | None, error: JobErrorInfo | None) -> Outcome | GiveBack:
         if self._is_leaving and error is not None:
             return GiveBack(reason="its worker had to stop")
+        self._moments.mark(DECIDED)
         return decide(
             output,
             error,
-            self._metrics,
+            self._metrics | {"moments_ms": self._moments.told()},
             retries_left=self._task.retries - self._claim.retried,
             is_cancelled=self._control.is_cancel_requested,
         )

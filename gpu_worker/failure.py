@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 from rankcast.gpu_worker.messages import Failed
+from rankcast.gpu_worker.moments import Marks
 from rankcast.tasks.disk import FULL
 from rankcast.tasks.errors import EventTooLarge, InputNotFetched, InvalidInput, NotEncodable, StaleAttempt
 
@@ -29,7 +30,13 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def told(error: BaseException, *, collectives: int | None = None, final_seq: int = 0) -> Failed:
+def told(
+    error: BaseException,
+    *,
+    collectives: int | None = None,
+    final_seq: int = 0,
+    marks: Marks | None = None,
+) -> Failed:
     """The message for an error; nothing that the error's own methods do gets in its way."""
     message = _text(error)
     return Failed(
@@ -41,6 +48,7 @@ def told(error: BaseException, *, collectives: int | None = None, final_seq: int
         is_secondary=isinstance(error, RuntimeError) and bool(_BLAMES_A_PEER.search(message)),
         collectives=None if isinstance(error, SystemExit) else collectives,
         final_seq=final_seq,
+        marks=marks or {},
     )
 
 

@@ -17,7 +17,7 @@ import os
 import selectors
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import ClassVar, Self
@@ -39,6 +39,7 @@ from rankcast.gpu_worker.messages import (
     Start,
     StorePort,
 )
+from rankcast.gpu_worker.moments import Marks
 from rankcast.gpu_worker.oom import OomWatch
 from rankcast.gpu_worker.pipe import frame
 from rankcast.gpu_worker.remains import Remains
@@ -90,12 +91,14 @@ class Outcome:
     """What became of a call. Exactly one of `output` (JSON text) and `error` is there.
 
     `final_seq` is the last event that rank 0 knows to be in the log; 0 when it did not live to say.
+    `marks` are its moments.
     """
 
     output: bytes | None
     error: JobErrorInfo | None
     final_seq: int
     is_group_usable: bool
+    marks: Marks = field(default_factory=dict)
 
 
 class RankGroup:
@@ -296,8 +299,7 @@ class RankGroup:
 
     def _conclude(self, cut: JobErrorInfo | None) -> Outcome:
         reports = [member.report for member in self._members]
-        first = reports[0]
-        final_seq = first.final_seq if isinstance(first, Done | Failed) else 0
+        first = reports[0] if isinstance(reports[0], Done | Failed) else Done()
         output, error = None, cut
         if cut is None and isinstance(first, Done) and all(isinstance(report, Done) for report in reports):
             output = (first.output or "null").encode()
@@ -311,7 +313,13 @@ class RankGroup:
             self._enter(GroupState.READY, GroupState.BUSY)
         else:
             self.kill()
-        return Outcome(output=output, error=error, final_seq=final_seq, is_group_usable=is_usable)
+        return Outcome(
+            output=output,
+            error=error,
+            final_seq=first.final_seq,
+            is_group_usable=is_usable,
+            marks=first.marks,
+        )
 
     def _wait(self, deadlines: Deadlines, call: Call | None) -> None:
         """Serve the ranks until each has told its end or has ended, or until one failed and the

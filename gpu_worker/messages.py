@@ -146,7 +146,8 @@ class Settled(Message):
 
 @dataclass(frozen=True, slots=True)
 class Done(Message):
-    """`__call__` returned. From rank 0: the output as JSON text, and the last event number in the log.
+    """`__call__` returned. From rank 0: the output as JSON text, the last event number in the log, and
+    when it got where, as in moments.py.
 
     `collectives` as in Failed.
     """
@@ -154,11 +155,12 @@ class Done(Message):
     output: str | None = None
     final_seq: int = 0
     collectives: int | None = None
+    marks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed(Message):
-    """This rank raised, and waits for the next call again. `final_seq` as in Done.
+    """This rank raised, and waits for the next call again. `final_seq` and `marks` as in Done.
 
     `kind` is one of JobErrorInfo's; `exitcode` is what `sys.exit` was given. `is_secondary`: the
     error says that a peer went away, so the cause is elsewhere. `collectives` is how many
@@ -174,6 +176,7 @@ class Failed(Message):
     is_secondary: bool = False
     collectives: int | None = None
     final_seq: int = 0
+    marks: dict[str, int] = field(default_factory=dict)
 
 
 # To and from a child that describes

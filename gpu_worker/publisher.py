@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
 from rankcast.gpu_worker.payload import encode
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
@@ -92,6 +93,8 @@ class Publisher:
         #: In the log, up to event `_acked`, each with the time when it was taken.
         self._kept: deque[tuple[float, tuple[str, bytes]]] = deque()
         self._kept_bytes = 0
+        #: Of user code's first event.
+        self.marks: Marks = {}
 
     def begin(self, call: Call) -> None:
         """Publish for this call from now on, and tell that it runs, and from where."""
@@ -132,6 +135,8 @@ class Publisher:
             self._waiting_bytes += len(data)
             if progress is not None:
                 self._progress = progress
+            if kind == RESULT and FIRST_EVENT not in self.marks:
+                self.marks[FIRST_EVENT] = time.monotonic_ns()
             self._work.notify()
             return self._acked + len(self._waiting)
 
@@ -247,6 +252,8 @@ class Publisher:
                 self._kept.append((now, event))
                 self._kept_bytes += len(event[1])
                 self._acked += 1
+            if FIRST_EVENT in self.marks and PUBLISHED not in self.marks and _has_result(batch):
+                self.marks[PUBLISHED] = time.monotonic_ns()
             if self._progress is batch.progress:
                 self._progress = None
             self._let_go(now)
@@ -278,6 +285,10 @@ class Publisher:
             if self._call is call:
                 self._lost = error
                 self._taken.notify_all()
+
+
+def _has_result(batch: _Batch) -> bool:
+    return any(kind == RESULT for kind, _ in batch.events)
 
 
 def progress_of(result: Any) -> bytes | None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +44,7 @@ from rankcast.gpu_worker.messages import (
     Start,
     StorePort,
 )
+from rankcast.gpu_worker.moments import CALLED, RETURNED, Marks
 from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, encode
 from rankcast.gpu_worker.pipe import BlockingEnd
 from rankcast.gpu_worker.publisher import Publisher, progress_of
@@ -113,6 +115,7 @@ class Rank:
         self._votes: dist.ProcessGroup | None = None
         self._publisher: Publisher | None = None
         self._running: Running | None = None
+        self._marks: Marks = {}
         self._device = torch.device("cpu") if start.device is None else torch.device("cuda", start.device)
 
     def live(self) -> int:
@@ -205,19 +208,22 @@ class Rank:
         worker._cancel(self._cancelled_job)
         self._is_calling.set()
         final_seq = 0
+        self._marks.clear()
         try:
             if publisher:
                 publisher.begin(call)
             arguments = task.arguments_of(call.input)
+            self._marks[CALLED] = time.monotonic_ns()
             try:
                 result = worker._invoke(worker, **arguments)
             finally:
+                self._marks[RETURNED] = time.monotonic_ns()
                 # From here on it is Redis that may take its time.
                 worker._activity.stop()
             apart = running.artifacts.apart(running.rules.max_inline_output_bytes)
             encoded = _encode_output(result, arguments, apart) if publisher else None
             final_seq = publisher.flush() if publisher else 0
-            answer: Message = Done(encoded, final_seq, _collectives())
+            answer: Message = Done(encoded, final_seq, _collectives(), self._all_marks())
         except BaseException as error:
             answer = self._told(error)
         self._is_calling.clear()
@@ -258,7 +264,11 @@ class Rank:
                 final_seq = self._publisher.flush()
             except Exception as lost:
                 error = lost
-        return failure.told(error, collectives=self._collectives_if_sound(), final_seq=final_seq)
+        collectives = self._collectives_if_sound()
+        return failure.told(error, collectives=collectives, final_seq=final_seq, marks=self._all_marks())
+
+    def _all_marks(self) -> Marks:
+        return self._marks | (self._publisher.marks if self._publisher else {})
 
     def _collectives_if_sound(self) -> int | None:
         """The count, if the GPU finishes what it was given: an error there, or a kernel that waits

@@ -42,6 +42,24 @@ def attempts(record: JobRecord) -> list[dict[str, Any]]:
     ]
 
 
+def timings(record: JobRecord) -> dict[str, float]:
+    """How far the job had come after how many milliseconds since it was created, in order.
+
+    What lies between its last claim and its end is known once it has ended (gpu_worker/moments.py has the
+    names), as its worker's clock has it; all else is of Redis' clock, which counts whole milliseconds.
+    """
+    if not record.claimed_ms:
+        ended = {} if record.ended_ms is None else {"ended": float(record.ended_ms - record.created_ms)}
+        return {"created": 0.0} | ended
+    claimed = float(record.metrics.get("queue_ms", record.claimed_ms - record.created_ms))
+    moments = record.metrics.get("moments_ms", {})
+    found = {"created": 0.0, "claimed": claimed}
+    found |= {name: round(claimed + after_ms, 3) for name, after_ms in moments.items()}
+    if record.ended_ms is not None:
+        found["ended"] = max([*found.values(), float(record.ended_ms - record.created_ms)])
+    return found
+
+
 def iso(ms: int | None) -> str | None:
     """Milliseconds of Unix time as ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
     if ms is None:

@@ -9,7 +9,7 @@ from rankcast.tasks.event import EventId
 from rankcast.tasks.eventlog import Start
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
-from rankcast.tasks.summary import attempts, summary
+from rankcast.tasks.summary import attempts, summary, timings
 from rankcast.web import sse, tokens
 from rankcast.web.auth import needs, owner, seen_owner, signed_urls, visible
 from rankcast.web.body import idempotency_key, submission, whole_number
@@ -56,6 +56,7 @@ def show(job_id: str) -> flask.Response:
         "input": record.input,
         "checkpoint": record.checkpoint,
         "metrics": record.metrics,
+        "timings": timings(record),
         "attempts": attempts(record),
         "urls": signed_urls(job_id),
     }

@@ -15,6 +15,7 @@ from rankcast.cli.result import result
 from rankcast.cli.status import status
 from rankcast.cli.submit import submit
 from rankcast.cli.tasks import tasks
+from rankcast.cli.trace import trace
 from rankcast.cli.up import up
 from rankcast.cli.watch import watch
 from rankcast.cli.web import web
@@ -58,7 +59,7 @@ class Commands(click.Group):
     cls=Commands,
     commands={
         command.name or "": command
-        for command in (up, submit, watch, result, status, tasks, logs, cancel, keys, web, worker)
+        for command in (up, submit, watch, result, status, tasks, logs, trace, cancel, keys, web, worker)
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,

@@ -1,9 +1,11 @@
 """The commands in scripts and in a shell: JSON, exit codes, pipes, completion."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,23 @@ def test_a_running_job_that_was_cancelled_comes_with_the_command_that_shows_its_
     done = rankcast("cancel", claim.job_id, RANKCAST_URL=url)
     assert done.stderr.endswith(f"rankcast watch {claim.job_id}\n")
     store.finish(claim, SUCCESS, 0)
+
+
+def test_a_trace_tells_when_a_job_got_where(url, store):
+    """As a table, and as JSON; of one that was never claimed, too."""
+    claim = running(store)
+    moments = {"started": 1.25, "called": 2.5, "first_event": 40.0}
+    store.finish(claim, replace(SUCCESS, metrics={"queue_ms": 100, "moments_ms": moments}), 1)
+    told = json.loads(rankcast("trace", claim.job_id, "--json", "--url", url).stdout)
+    ended = told.pop("ended")
+    assert told == {"created": 0, "claimed": 100, "started": 101.25, "called": 102.5, "first_event": 140}
+    assert ended >= 140
+    shown = rankcast("trace", claim.job_id, "--url", url).stdout
+    assert re.search(r"^\s*first_event +140\.0 +37\.5 +user code", shown, re.MULTILINE), shown
+    queued = submit(store)
+    assert json.loads(rankcast("trace", queued, "--json", "--url", url).stdout) == {"created": 0}
+    store.cancel(queued)
+    assert list(json.loads(rankcast("trace", queued, "--json", "--url", url).stdout)) == ["created", "ended"]
 
 
 def test_logs_are_a_line_of_json_each(url, store, logs):

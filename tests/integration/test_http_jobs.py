@@ -96,6 +96,7 @@ def test_a_record_tells_the_whole_job(http: httpx.Client, store: JobStore, event
     assert record["last_event_id"] == f"{claim.fence}-2"
     assert record["created_at"].endswith("Z")
     assert record["created_at"] <= record["claimed_at"] <= record["started_at"]
+    assert list(record["timings"]) == ["created", "claimed"]
     assert record["ended_at"] is None
     [attempt] = record["attempts"]
     assert (attempt["attempt"], attempt["worker"], attempt["ended_at"], attempt["error"]) == (

@@ -14,6 +14,7 @@ from rankcast.tasks.celery_app import queue_of
 from rankcast.tasks.event import END, RESULT, STATE, EventId
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.state import JobState
+from rankcast.tasks.summary import timings
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,21 @@ def test_the_record_has_the_figures_of_a_job(site: Site, host: Worker):
     job_id = site.submit("acme/steps", {"steps": 2, "delay_s": 0.05})
     output(site, job_id)
     metrics = site.store.record(job_id).metrics
-    assert metrics.keys() == {"cold", "queue_ms", "load_ms", "run_ms"}
+    assert metrics.keys() == {"cold", "queue_ms", "load_ms", "run_ms", "moments_ms"}
     assert metrics["run_ms"] >= 100
+
+
+def test_a_job_tells_when_it_got_where(site: Site, host: Worker):
+    """Through four processes, in order; also one without events."""
+    way = ["created", "claimed", "started", "dispatched", "called"]
+    steps = site.submit("acme/steps", {"steps": 2, "delay_s": 0.05})
+    silent = site.submit("acme/other")
+    output(site, steps)
+    found = timings(site.store.record(steps))
+    assert list(found) == [*way, "first_event", "published", "returned", "decided", "ended"]
+    assert list(found.values()) == sorted(found.values())
+    assert found["returned"] - found["called"] >= 100
+    assert list(timings(site.wait_ended(silent))) == [*way, "returned", "decided", "ended"]
 
 
 def test_celery_shows_a_running_job_under_its_tasks_name(site: Site, host: Worker):
