@@ -89,12 +89,14 @@ class DistributedWorker:
     ) -> None:
         """Cast one event to everybody who watches the job. From any thread; rank 0 casts, others don't.
 
-        `result` is encoded now, so changing it later changes nothing. `image_format` is jpeg, png
-        or webp. `as_text_event` is fal's; both values give the same JSON event. Returns at once,
-        unless 64 MiB of events are waiting for Redis.
+        Changing `result` later changes nothing: large images, and tensors and arrays on the CPU, are copied
+        now and encoded by another thread, all else is encoded now. `image_format` is jpeg, png or webp.
+        `as_text_event` is fal's; both values give the same JSON event. Returns at once, unless 64 MiB of
+        events are waiting for Redis.
 
-        NotEncodable, with the path of the value; EventTooLarge; StaleAttempt when the job went to
-        another worker; RuntimeError from a task or a thread whose own job is over.
+        NotEncodable, with the path of the value; EventTooLarge (for what the other thread found to be, at
+        the next call, or the job fails of it); StaleAttempt when the job went to another worker;
+        RuntimeError from a task or a thread whose own job is over.
         """
         self._activity.touch()
         if self.rank != 0:

@@ -10,11 +10,13 @@ make the text too long go Apart, and a reference to them stands in their place.
 """
 
 import base64
+import contextlib
 import dataclasses
 import io
 import os
+import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +38,12 @@ IMAGE_MODES = {
     "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}),
     "webp": frozenset({"RGB", "RGBA"}),
 }
+#: What is larger is copied much quicker than it is encoded.
+HELD_PIXELS, HELD_BYTES = 64 * 64, 64 * 1024
+#: Longest side of an image that every format can store.
+LONGEST_SIDE = 16_383
+#: Stands in a draft where a held value is to come; nobody else knows it.
+_MARK = secrets.token_hex(16)
 #: As deep as orjson goes.
 MAX_DEPTH = 254
 
@@ -75,33 +83,100 @@ def encode(
     `max_bytes`. OSError where `apart` has no room. ValueError for an image format other than jpeg, png
     or webp. NaN and infinities become null; a tensor or array with no dimensions is the number in it.
     """
-    if image_format not in IMAGE_MODES:
-        raise ValueError(f"image_format is one of {', '.join(IMAGE_MODES)}, not {image_format!r}")
     special = _Special(image_format, quality, max_bytes, apart)
-    try:
-        data = orjson.dumps(value, special, _OPTIONS)
-        if len(data) > max_bytes:
-            raise _too_large(len(data), max_bytes, can_store=special.inline_bytes > 0 and apart is None)
-        return data
-    except BaseException as error:
-        if apart is not None:
-            apart.take_back()
-        if isinstance(error, TypeError):
-            # orjson tells what, but not where.
-            raise _explained(error, value, _Special(image_format, quality, max_bytes)) from error.__cause__
-        raise
+    return special.text(value)
+
+
+def draft(value: Any, image_format: str = "jpeg", *, apart: Apart | None = None) -> "bytes | Draft":
+    """The same for an event, but what takes long to encode may be left to `Draft.finish`: large images, and
+    tensors and arrays in the memory of the CPU. They are copied before this returns."""
+    held: list[Any] = []
+    special = _Special(image_format, EVENT_QUALITY, MAX_EVENT_BYTES, apart, held)
+    text = special.text(value)
+    return Draft(text, held, special) if held else text
+
+
+class Draft:
+    """The text of an event in which some values are still to come."""
+
+    def __init__(self, text: bytes, held: Sequence[Any], special: "_Special") -> None:
+        self._text = text
+        self._held = held
+        self._special = special
+        #: Bytes in memory, about.
+        self.size = len(text) + sum(_size_of(value) for value in held)
+
+    def finish(self) -> bytes:
+        """The whole text; once. Errors as of `encode`; the path is one within the value that was held."""
+        special, parts, rest = self._special, [], self._text
+        special.held = None
+        for value in self._held:
+            before, _, rest = rest.partition(f'"{_MARK}"'.encode())
+            parts += [before, special.text(value)]
+        with special.taking_back():
+            return special.checked(b"".join([*parts, rest]))
 
 
 class _Special:
-    """orjson's `default`: turns one value that it does not know into one that it does, or raises."""
+    """orjson's `default`: turns one value that it does not know into one that it does, or raises.
 
-    def __init__(self, image_format: str, quality: int, max_bytes: int, apart: Apart | None = None) -> None:
+    With `held` it puts aside what takes long, in the order of the text.
+    """
+
+    def __init__(
+        self,
+        image_format: str,
+        quality: int,
+        max_bytes: int,
+        apart: Apart | None = None,
+        held: list[Any] | None = None,
+    ) -> None:
+        if image_format not in IMAGE_MODES:
+            raise ValueError(f"image_format is one of {', '.join(IMAGE_MODES)}, not {image_format!r}")
         self._image_format = image_format
         self._quality = quality
         self._max_bytes = max_bytes
         self._apart = apart
+        self.held = held
         #: Of the text so far, what is base64.
         self.inline_bytes = 0
+
+    def text(self, value: Any) -> bytes:
+        """As `encode` has it."""
+        with self.taking_back():
+            try:
+                return self.checked(orjson.dumps(value, self, _OPTIONS))
+            except TypeError as error:
+                # orjson tells what, but not where.
+                plain = _Special(self._image_format, self._quality, self._max_bytes)
+                raise _explained(error, value, plain) from error.__cause__
+
+    def checked(self, text: bytes) -> bytes:
+        """EventTooLarge for what has become too long."""
+        if len(text) <= self._max_bytes:
+            return text
+        raise _too_large(len(text), self._max_bytes, can_store=self.inline_bytes > 0 and self._apart is None)
+
+    @contextlib.contextmanager
+    def taking_back(self) -> Iterator[None]:
+        """What went apart goes again if this fails."""
+        try:
+            yield
+        except BaseException:
+            if self._apart is not None:
+                self._apart.take_back()
+            raise
+
+    def _hold(self, snapshot: Any) -> str:
+        assert self.held is not None
+        self.held.append(snapshot)
+        return _MARK
+
+    def _may_hold(self, size: int) -> bool:
+        """Whether to put so many bytes aside. EventTooLarge before they are copied, and not after."""
+        if self._apart is None:
+            self.check_size(size)
+        return self.held is not None and size > HELD_BYTES
 
     def __call__(self, value: Any) -> Any:
         try:
@@ -136,6 +211,9 @@ class _Special:
         return self.object("application/octet-stream", bytes(value), size=len(value))
 
     def image(self, value: Any) -> Any:
+        is_large = value.width * value.height > HELD_PIXELS and max(value.size) <= LONGEST_SIDE
+        if self.held is not None and is_large:
+            return self._hold(value.copy())
         buffer = io.BytesIO()
         save_image(value, buffer, self._image_format, self._quality)
         data, about = buffer.getvalue(), {"width": value.width, "height": value.height}
@@ -149,17 +227,19 @@ class _Special:
         if value.ndim == 0:
             return value.item()
         size = value.numel() * value.element_size()
-        if (apart := self.room(size)) is None:
-            self.check_size(size)
-        elif (put := _stored(partial(apart.put_tensor, value))) is not None:
-            return put
+        if self._may_hold(size) and value.device.type == "cpu" and value.layout is _torch().strided:
+            return self._hold(value.detach().clone())
+        if apart := self.room(size):
+            put = _stored(partial(apart.put_tensor, value))
+            if put is not None:
+                return put
         return self._saved("application/tensor", _numpy_of(value), str(value.dtype))
 
     def array(self, value: Any) -> Any:
         if value.ndim == 0:
             return value.item()
-        if self.room(value.nbytes) is None:
-            self.check_size(value.nbytes)
+        if self._may_hold(value.nbytes) and not value.dtype.hasobject:
+            return self._hold(value.copy())
         return self._saved("application/ndarray", value, str(value.dtype))
 
     def _saved(self, content_type: str, array: Any, dtype: str) -> Any:
@@ -221,6 +301,12 @@ def _explained(error: TypeError, value: Any, special: _Special) -> Exception:
     return _located(value, special, error)
 
 
+def _size_of(held: Any) -> int:
+    if isinstance(held, types_of("PIL.Image", "Image")):
+        return int(held.width * held.height * len(held.getbands()))
+    return int(held.nbytes)
+
+
 def text_size(size: int) -> int:
     """What so many bytes take as base64."""
     return (size + 2) // 3 * 4
@@ -248,8 +334,13 @@ def save_array(array: Any, file: Any) -> None:
     sys.modules["numpy"].save(file, array, allow_pickle=False)
 
 
+def _torch() -> Any:
+    """It is there: somebody has a tensor."""
+    return sys.modules["torch"]
+
+
 def _numpy_of(tensor: Any) -> Any:
-    torch = sys.modules["torch"]
+    torch = _torch()
     dense = tensor.detach().to("cpu")
     if dense.layout is not torch.strided:
         dense = dense.to_dense()

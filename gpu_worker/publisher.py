@@ -1,4 +1,5 @@
-"""Step 6. Rank 0's way to the event log: a bounded buffer, and one thread that empties it.
+"""Step 6. Rank 0's way to the event log: a bounded buffer, and one thread that empties it. Large images and
+tensors are encoded by that thread as well, so that user code does not wait for it.
 
 Between claim and finish this is the only thing that numbers the job's events: the claim wrote 1,
 `begin` takes 2 for the `state` event, user code gets the rest. What the log has taken is kept for a
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
-from rankcast.gpu_worker.payload import encode
+from rankcast.gpu_worker.payload import Draft, encode
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
@@ -55,6 +56,14 @@ class _Batch(NamedTuple):
     progress: bytes | None
 
 
+class _Heavy(NamedTuple):
+    """The first event that waits, which nobody can send yet."""
+
+    call: Call
+    kind: str
+    draft: Draft
+
+
 class Publisher:
     """Sends one job's events after the other's. `put` from any thread; the rest from one."""
 
@@ -87,7 +96,7 @@ class Publisher:
         self._lost: Exception | None = None
         self._progress: bytes | None = None
         #: Not in the log yet, from event `_acked + 1`.
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting: deque[tuple[str, bytes | Draft]] = deque()
         self._waiting_bytes = 0
         self._acked = 1
         #: In the log, up to event `_acked`, each with the time when it was taken.
@@ -110,21 +119,22 @@ class Publisher:
 
     def put(
         self,
-        data: bytes,
+        data: bytes | Draft,
         progress: bytes | None = None,
         *,
         kind: str = RESULT,
         only_for: Call | None = None,
     ) -> int:
         """Give the event the next number, which is returned, and send it soon; blocks while the buffer
-        is full.
+        is full. A draft is finished by the sending thread; if that fails, the next call here raises why.
 
         StaleAttempt once the job belongs to somebody else; RuntimeError unless a call runs, and that
         is the one it is `only_for`.
         """
         with self._work:
-            if self._waiting and self._waiting_bytes + len(data) > self._max_bytes:
-                self._wait_for_room(len(data))
+            size = _size(data)
+            if self._waiting and self._waiting_bytes + size > self._max_bytes:
+                self._wait_for_room(size)
             if self._lost is not None:
                 raise _as_told(self._lost)
             if self._call is None:
@@ -132,7 +142,7 @@ class Publisher:
             if only_for not in (None, self._call):
                 raise RuntimeError(OVER)
             self._waiting.append((kind, data))
-            self._waiting_bytes += len(data)
+            self._waiting_bytes += size
             if progress is not None:
                 self._progress = progress
             if kind == RESULT and FIRST_EVENT not in self.marks:
@@ -194,31 +204,46 @@ class Publisher:
 
     def _send_all(self) -> None:
         pause_s = FIRST_PAUSE_S
-        while (batch := self._next_batch()) is not None:
+        while (work := self._next()) is not None:
             try:
-                self._send(batch)
+                if isinstance(work, _Heavy):
+                    self._finish(work)
+                    continue
+                self._send(work)
                 pause_s = FIRST_PAUSE_S
             except StoreUnavailable:
                 self._closed.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except Exception as error:
                 # StaleAttempt, UnknownJob, and what nobody thought of: the caller must hear of it.
-                self._lose(batch.call, error)
+                self._lose(work.call, error)
 
-    def _next_batch(self) -> _Batch | None:
-        """Wait for something to send; None when closed."""
+    def _next(self) -> "_Batch | _Heavy | None":
+        """Wait for something to send, or to be finished first; None when closed."""
         with self._work:
             self._work.wait_for(self._has_work)
             if self._closed.is_set() or self._call is None:
                 return None
             events: list[tuple[str, bytes]] = []
             size = 0
-            for event in self._waiting:
-                size += len(event[1])
+            for kind, data in self._waiting:
+                if isinstance(data, Draft):
+                    break
+                size += len(data)
                 if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
                     break
-                events.append(event)
+                events.append((kind, data))
+            if not events:
+                return _Heavy(self._call, *self._waiting[0])  # type: ignore[arg-type]
             return _Batch(self._call, self._acked + 1, events, self._progress)
+
+    def _finish(self, heavy: "_Heavy") -> None:
+        data = heavy.draft.finish()
+        with self._work:
+            if self._call is heavy.call:
+                self._waiting[0] = (heavy.kind, data)
+                self._waiting_bytes += len(data) - heavy.draft.size
+                self._taken.notify_all()
 
     def _has_work(self) -> bool:
         return self._closed.is_set() or bool(self._waiting and self._lost is None)
@@ -247,10 +272,11 @@ class Publisher:
                 return
             now = self._clock()
             while self._acked < last and self._waiting:
-                event = self._waiting.popleft()
-                self._waiting_bytes -= len(event[1])
-                self._kept.append((now, event))
-                self._kept_bytes += len(event[1])
+                kind, data = self._waiting.popleft()
+                assert isinstance(data, bytes)
+                self._waiting_bytes -= len(data)
+                self._kept.append((now, (kind, data)))
+                self._kept_bytes += len(data)
                 self._acked += 1
             if FIRST_EVENT in self.marks and PUBLISHED not in self.marks and _has_result(batch):
                 self.marks[PUBLISHED] = time.monotonic_ns()
@@ -285,6 +311,10 @@ class Publisher:
             if self._call is call:
                 self._lost = error
                 self._taken.notify_all()
+
+
+def _size(data: bytes | Draft) -> int:
+    return data.size if isinstance(data, Draft) else len(data)
 
 
 def _has_result(batch: _Batch) -> bool:

@@ -45,7 +45,7 @@ from rankcast.gpu_worker.messages import (
     StorePort,
 )
 from rankcast.gpu_worker.moments import CALLED, RETURNED, Marks
-from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, encode
+from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, draft, encode
 from rankcast.gpu_worker.pipe import BlockingEnd
 from rankcast.gpu_worker.publisher import Publisher, progress_of
 from rankcast.gpu_worker.ticker import Ticker
@@ -302,9 +302,9 @@ class Rank:
         assert self._running is not None
         running = self._running
         apart = running.artifacts.apart(running.rules.max_inline_event_bytes)
-        encoded = encode(result, image_format, apart=apart)
+        event = draft(result, image_format, apart=apart)
         # What was stored may have taken so long that another job runs by now.
-        self._publisher.put(encoded, progress_of(result), only_for=running.call)
+        self._publisher.put(event, progress_of(result), only_for=running.call)
 
     def checkpoint_dir(self) -> Path:
         assert self._running is not None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from payloads import array_of, decoded
 
-from rankcast.gpu_worker.payload import encode
+from rankcast.gpu_worker.payload import Draft, draft, encode
 from rankcast.tasks.errors import EventTooLarge
 
 
@@ -50,6 +50,17 @@ def test_an_event_shows_a_tensor_at_the_moment_of_its_call():
     data = encode(value)
     value += 1
     assert array_of(json.loads(data)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "value", [torch.ones(200, 200, requires_grad=True), torch.ones(200, 200).to_sparse()]
+)
+def test_a_large_tensor_shows_the_moment_of_its_call_whenever_it_is_encoded(value):
+    event = draft({"t": value})
+    with torch.no_grad():
+        value.mul_(3)
+    told = json.loads(event.finish() if isinstance(event, Draft) else event)["t"]
+    assert (array_of(told) == 1).all()
 
 
 def test_a_tensor_past_the_limit_of_an_event_is_refused():

@@ -11,10 +11,10 @@ from jobs import SUCCESS, Memory, forget, let_lease_run_out, running
 from lossy import LossyRedis
 
 from rankcast.gpu_worker.messages import Call
-from rankcast.gpu_worker.payload import encode
+from rankcast.gpu_worker.payload import Draft, encode
 from rankcast.gpu_worker.publisher import Publisher, progress_of
 from rankcast.tasks.connect import connect
-from rankcast.tasks.errors import StaleAttempt
+from rankcast.tasks.errors import EventTooLarge, StaleAttempt
 from rankcast.tasks.event import START
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Claim
@@ -422,6 +422,60 @@ def test_a_job_that_is_gone_ends_the_attempt(make, redis, store):
     publisher.put(b"1")
     with pytest.raises(StaleAttempt, match="cannot be continued"):
         publisher.flush()
+
+
+class Slow(Draft):
+    """A number that takes until `is_let`."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.size = number, 1000
+        self.is_let = threading.Event()
+        self.error: Exception | None = None
+
+    def finish(self) -> bytes:
+        assert self.is_let.wait(30)
+        if self.error is not None:
+            raise self.error
+        return encode(self.number)
+
+
+def test_what_takes_long_to_encode_holds_up_no_caller_and_keeps_its_place(make, store, event_log):
+    claim, publisher, slow = running(store), make(), Slow(3)
+    publisher.begin(call_of(claim))
+    put_numbers(publisher, range(3))
+    publisher.put(slow)
+    put_numbers(publisher, range(4, 600))
+    wait_until(lambda: results(event_log, claim) == [0, 1, 2], "what was before it")
+    slow.is_let.set()
+    publisher.flush()
+    assert results(event_log, claim) == list(range(600))
+
+
+def test_what_cannot_be_encoded_after_all_is_told_to_the_caller(make, store, event_log):
+    """By the next event, or by the end of the call; what was before it is in the log."""
+    for tell in (lambda publisher: publisher.flush(), lambda publisher: publisher.put(b"2")):
+        claim, publisher, slow = running(store), make(), Slow(1)
+        publisher.begin(call_of(claim))
+        publisher.put(b"0")
+        publisher.put(slow)
+        slow.error = EventTooLarge("too large after all")
+        slow.is_let.set()
+        wait_until(lambda publisher=publisher: publisher._lost, "the failure")
+        with pytest.raises(EventTooLarge, match="after all"):
+            tell(publisher)
+        assert results(event_log, claim) == [0]
+
+
+def test_a_draft_of_a_call_that_is_over_is_no_part_of_the_next(make, store, event_log):
+    first, second, publisher, slow = running(store), running(store), make(), Slow(7)
+    publisher.begin(call_of(first))
+    publisher.put(slow)
+    publisher.end()
+    publisher.begin(call_of(second))
+    publisher.put(b"1")
+    slow.is_let.set()
+    publisher.flush()
+    assert (results(event_log, first), results(event_log, second)) == ([], [1])
 
 
 def test_an_error_that_nobody_foresaw_reaches_the_caller(make, store):

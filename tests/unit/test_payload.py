@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from payloads import array_of, bytes_of, decoded, image_of
 from PIL import Image
 
-from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_DEPTH, encode
+from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_DEPTH, Draft, draft, encode
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
 Pair = namedtuple("Pair", "left right")
@@ -263,6 +263,58 @@ def test_no_room_anywhere_is_an_error_of_the_disk():
     with pytest.raises(OSError) as caught:
         encode(b"x" * 2000, apart=shelf)
     assert caught.value.errno == errno.ENOSPC
+
+
+def whole(event: bytes | Draft) -> Any:
+    return json.loads(event.finish() if isinstance(event, Draft) else event)
+
+
+def test_what_takes_long_is_left_to_finish_and_shows_the_moment_of_its_call():
+    """In its place among the rest, which is encoded at once; it is the same text in the end."""
+    image, array = Image.new("RGB", (100, 80), "red"), np.arange(20_000.0)
+    value = {"a": b"x", "image": image, "list": [array, image, {"n": 1}], "b": b"y"}
+    expected = json.loads(encode(value))
+    event = draft(value)
+    assert isinstance(event, Draft)
+    assert event.size > 2 * 100 * 80 * 3 + array.nbytes
+    image.paste("blue", (0, 0, 100, 80))
+    array[:] = 0
+    value["list"].clear()
+    assert whole(event) == expected
+
+
+@pytest.mark.parametrize("value", [1, {"a": [b"x" * 100_000]}, Image.new("L", (64, 64)), np.zeros(10)])
+def test_what_takes_no_time_is_whole_at_once(value):
+    assert draft(value) == encode(value)
+
+
+def test_a_draft_without_a_json_form_is_refused_at_once():
+    with pytest.raises(NotEncodable) as caught:
+        draft({"image": Image.new("RGB", (100, 80)), "bad": [object()]})
+    assert caught.value.path == "$.bad[0]"
+    with pytest.raises(ValueError, match="jpeg, png, webp"):
+        draft(Image.new("RGB", (100, 80)), "bmp")
+    with pytest.raises(EventTooLarge):
+        draft(np.zeros(2_000_000))
+
+
+def test_a_draft_that_turns_out_too_large_is_refused_when_it_is_finished():
+    """What it had put apart goes."""
+    noise = Image.fromarray(np.random.default_rng(3).integers(0, 256, (1500, 1500, 3), dtype=np.uint8))
+    event = draft([noise, noise], "png")
+    assert isinstance(event, Draft)
+    with pytest.raises(EventTooLarge):
+        event.finish()
+    shelf = Shelf()
+    event = draft({"large": np.zeros(20_000), "image": Image.new("RGB", (100, 80))}, apart=shelf)
+    assert shelf.held == {}
+    assert whole(event)["large"]["url"] == "array.npy"
+    assert shelf.held.keys() == {"array.npy", "image.jpeg"}
+    shelf.is_full = True
+    event = draft({"large": np.zeros(20_000)}, apart=shelf)
+    assert isinstance(event, Draft)
+    with pytest.raises(OSError, match="No space"):
+        event.finish()
 
 
 def test_an_event_is_one_line():
