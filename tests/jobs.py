@@ -142,7 +142,7 @@ def ids(log: EventLog, job_id: str) -> list[str]:
 
 def states(event_log: EventLog, job_id: str) -> Iterator[dict[str, object]]:
     """The data of the events that tell of the job's state, in order."""
-    for event in event_log.read(job_id, START):
+    for event in event_log.read(job_id, START, 100_000, 1 << 30):
         if event.kind in ("state", "end"):
             assert event.data is not None
             yield json.loads(event.data)
