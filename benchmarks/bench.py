@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.actor import Actor
+from benchmarks.crowd_web import CrowdWeb
 from benchmarks.deployment import Deployment
 from benchmarks.peers.environment import fal_python
+from benchmarks.peers.nchan import Nchan
 from benchmarks.system import System
 
 #: Ranks of all contenders compute on one thread each.
@@ -33,6 +35,14 @@ class Bench:
         deployment = self._running.enter_context(Deployment(self.logs))
         deployment.workers("gpu-1")
         return deployment
+
+    @cached_property
+    def crowd_web(self) -> CrowdWeb:
+        return self._running.enter_context(CrowdWeb(self.logs / "crowds"))
+
+    @cached_property
+    def nchan(self) -> Nchan:
+        return self._running.enter_context(Nchan(self.logs / "nchan"))
 
     @cached_property
     def reader(self) -> Actor:

@@ -28,18 +28,33 @@ class Figure:
     unit: str
     must: float | None = None
     aim: float | None = None
+    #: The same as so many times what the row's first peer has in the same run.
+    must_of_peer: float | None = None
+    aim_of_peer: float | None = None
     #: Rates and counts; times are better small.
     is_better_high: bool = False
 
-    def verdict(self, value: float) -> str:
-        if self.aim is not None and self._reaches(value, self.aim):
+    def goals(self, peer: float | None = None) -> tuple[float | None, float | None]:
+        """What ours must reach, and is to; `peer` is the first peer's. None: not asked, or not known."""
+        return (
+            self.must if self.must_of_peer is None else _times(self.must_of_peer, peer),
+            self.aim if self.aim_of_peer is None else _times(self.aim_of_peer, peer),
+        )
+
+    def verdict(self, value: float, peer: float | None = None) -> str:
+        must, aim = self.goals(peer)
+        if aim is not None and self._reaches(value, aim):
             return "aim met"
-        if self.must is None:
+        if must is None:
             return ""
-        return "must met" if self._reaches(value, self.must) else "missed"
+        return "must met" if self._reaches(value, must) else "missed"
 
     def _reaches(self, value: float, goal: float) -> bool:
         return value >= goal if self.is_better_high else value <= goal
+
+
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else factor * value
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -33,12 +34,14 @@ class Line(NamedTuple):
 def lines(results: Sequence[Result]) -> Iterator[Line]:
     """One line a figure and contender; peers carry their ratio to the first of ours."""
     for figure in results[0].row.figures:
-        ours = next(result.median(figure) for result in results if result.contender.is_ours)
+        medians = [(result.contender.is_ours, result.median(figure)) for result in results]
+        ours = next(median for is_ours, median in medians if is_ours)
+        peer = next((median for is_ours, median in medians if not is_ours), None)
         for result in results:
-            yield _line(result, figure, ours)
+            yield _line(result, figure, ours, peer)
 
 
-def _line(result: Result, figure: Figure, ours: float | None) -> Line:
+def _line(result: Result, figure: Figure, ours: float | None, peer: float | None) -> Line:
     what, who = f"{result.row.title} ({figure.key})", result.contender.name
     value = result.median(figure)
     if value is None:
@@ -46,8 +49,9 @@ def _line(result: Result, figure: Figure, ours: float | None) -> Line:
     values = result.values(figure)
     spread = f"{number(min(values))} – {number(max(values))}"
     if result.contender.is_ours:
-        goals = goal(figure, figure.must), goal(figure, figure.aim)
-        return Line(what, who, f"{number(value)} {figure.unit}", spread, "", *goals, figure.verdict(value))
+        must, aim = figure.goals(peer)
+        told = f"{number(value)} {figure.unit}", spread, ""
+        return Line(what, who, *told, goal(figure, must), goal(figure, aim), figure.verdict(value, peer))
     return Line(what, who, f"{number(value)} {figure.unit}", spread, _ratio(figure, ours, value), "", "", "")
 
 
@@ -122,11 +126,11 @@ def _row_as_json(results: Sequence[Result]) -> dict[str, Any]:
             "missing": result.missing,
             "fault": result.fault,
             "medians": {figure.key: result.median(figure) for figure in row.figures},
-            "rounds": [{"figures": sample.figures, "fault": sample.fault} for sample in result.samples],
+            "rounds": [asdict(sample) for sample in result.samples],
         }
         for result in results
     ]
-    goals = [{"key": f.key, "unit": f.unit, "must": f.must, "aim": f.aim} for f in row.figures]
+    goals = [asdict(figure) for figure in row.figures]
     return {"key": row.key, "title": row.title, "figures": goals, "contenders": contenders}
 
 

@@ -8,7 +8,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -79,7 +80,7 @@ class System:
                 stderr=subprocess.STDOUT,
             )
         self.processes[command] = process
-        self._running.callback(_end, process)
+        self._running.callback(end, process)
 
     def _wait_until_ready(self) -> None:
         give_up = time.monotonic() + READY_WITHIN_S
@@ -108,7 +109,32 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def serving(command: Sequence[str], here: str, log: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that listens at `host:port`, and is ended. RuntimeError if it does not."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env={**os.environ, **env}, stdout=out, stderr=out)
+    try:
+        _wait_for_port(here, log)
+        yield process
+    finally:
+        end(process)
+
+
+def _wait_for_port(here: str, log: Path) -> None:
+    host, _, port = here.rpartition(":")
+    give_up = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError:
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"nobody listens at {here}: {log.read_text()[-500:]}") from None
+        time.sleep(LOOK_EVERY_S)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(timeout=15)

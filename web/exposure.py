@@ -1,9 +1,11 @@
 """Who can reach this server.  Pure; it needs Python alone, so that the command line has it, too."""
 
+import functools
 import ipaddress
 import re
 
 
+@functools.lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`, an address or a name."""
     try:

@@ -94,8 +94,11 @@ def _start(to: Services, job_id: str) -> Start:
 
     A cursor comes first because EventSource comes back with it to the same URL.
     """
-    cursor = flask.request.headers.get("Last-Event-ID") or flask.request.args.get("last_event_id")
-    begin = flask.request.args.get("from", "start")
+    request = flask.request
+    # Most have no query: to look into none takes as long as all else here.
+    args = request.args if request.query_string else {}
+    cursor = request.headers.get("Last-Event-ID") or args.get("last_event_id")
+    begin = args.get("from", "start")
     if begin not in ("start", "now"):
         raise BadRequest(f"from must be 'start' or 'now', not {begin[:40]!r}")
     if begin == "start" or cursor:

@@ -71,8 +71,9 @@ def add_headers(response: flask.Response) -> flask.Response:
     no cache."""
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers.setdefault("Cache-Control", "no-store")
-    if services().settings.cors:
-        response.vary.add("Origin")
+    if not services().settings.cors:
+        return response
+    response.vary.add("Origin")
     if _is_allowed():
         response.headers["Access-Control-Allow-Origin"] = flask.request.headers["Origin"]
         response.headers["Access-Control-Expose-Headers"] = EXPOSED

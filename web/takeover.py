@@ -65,10 +65,10 @@ class TakeOver:
         if stream is None or not _can_be_taken(environ):
             return body
         try:
-            write(sse.retry(RETRY_MS))
-            for part in parts(stream.reader.pending()):
-                for piece in writes(part):
-                    write(piece)
+            pieces = (piece for part in parts(stream.reader.pending()) for piece in writes(part))
+            _write_with_head(start_response, sse.retry(RETRY_MS) + next(pieces, b""))
+            for piece in pieces:
+                write(piece)
             if stream.reader.is_over:
                 stream.leave()
                 return [farewell()] if stream.reader.is_leaving else []
@@ -106,6 +106,27 @@ class TakeOver:
             access_log.access(response, response.req, environ, took)
 
         return tell
+
+
+class _Gathered:
+    """As a socket, for what is to be one write."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.parts.append(data)
+
+
+def _write_with_head(start_response: Any, data: bytes) -> None:
+    """As `write`, but the head of gunicorn's response goes in the same packet."""
+    response, gathered = start_response.__self__, _Gathered()
+    sock, response.sock = response.sock, gathered
+    try:
+        response.write(data)
+    finally:
+        response.sock = sock
+    sock.sendall(b"".join(gathered.parts))
 
 
 def _can_be_taken(environ: dict[str, Any]) -> bool:
