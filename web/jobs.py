@@ -16,7 +16,7 @@ from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
 from rankcast.web.responses import json_response, stream_response, urls
 from rankcast.web.services import Services, services
-from rankcast.web.stream import STREAM, Reader, Stream, chunks
+from rankcast.web.stream import STREAM, chunks, open_stream
 
 LARGEST_LIST = 500
 LARGEST_LOGS = 10_000
@@ -73,19 +73,7 @@ def stream(job_id: str) -> flask.Response:
         return flask.Response(status=204, headers=sse.HEADERS)
     if flask.request.method == "HEAD":
         return stream_response(())
-    release = to.places.take(owner())
-    try:
-        viewer = to.hub.follow(job_id)
-    except BaseException:
-        release()
-        raise
-    reader = Reader(
-        viewer=viewer,
-        start=start,
-        keepalive_s=to.settings.keepalive_s,
-        lifetime_s=to.settings.stream_max_s,
-    )
-    found = flask.request.environ[STREAM] = Stream(reader, viewer, release)
+    found = flask.request.environ[STREAM] = open_stream(to, job_id, start, key_id=owner())
     return stream_response(chunks(found), on_close=found.leave)
 
 

@@ -21,6 +21,7 @@ from rankcast.tasks.event import END, RESET, EventId, gap, reset
 from rankcast.tasks.eventlog import Start
 from rankcast.web import sse
 from rankcast.web.hub import Viewer
+from rankcast.web.services import Services
 from rankcast.web.tail import Batch
 
 #: What a client waits before it comes back after a break.
@@ -179,11 +180,28 @@ class Stream(NamedTuple):
     viewer: Viewer
     #: Gives back its place among the streams of this process.
     release: Callable[[], None]
+    #: Whose it is, '' for nobody's in particular.
+    key_id: str = ""
 
     def leave(self) -> None:
         """May be called more than once."""
         self.viewer.leave()
         self.release()
+
+
+def open_stream(to: Services, job_id: str, start: Start, *, key_id: str) -> Stream:
+    """For a viewer who may see the job. TooManyStreams; StoreUnavailable if it cannot be followed."""
+    release = to.places.take(key_id)
+    try:
+        viewer = to.hub.follow(job_id)
+    except BaseException:
+        release()
+        raise
+    settings = to.settings
+    reader = Reader(
+        viewer=viewer, start=start, keepalive_s=settings.keepalive_s, lifetime_s=settings.stream_max_s
+    )
+    return Stream(reader, viewer, release, key_id)
 
 
 def chunks(stream: Stream) -> Iterator[bytes]:

@@ -1,9 +1,10 @@
 """Streams without a greenlet each: the sockets of all viewers of a job, written to by one.
 
-Flask has let a viewer in, and it has been sent all that there was. From here on it is due the same
-bytes as every other viewer that stands at the same place. So its socket goes to the crowd of its
-job, and its greenlet ends. A crowd is one viewer more: it has a cursor and a Reader, which decides
-what comes next, as for anybody; what comes it writes to all its sockets.
+Flask has let a viewer in (or another who asked in the same words, admissions.py), and it has been sent
+all that there was. From here on it is due the same bytes as every other viewer that stands at the same
+place. So its socket goes to the crowd of its job, and its greenlet ends. A crowd is one viewer more: it
+has a cursor and a Reader, which decides what comes next, as for anybody; what comes it writes to all its
+sockets.
 
 A socket that does not take all of a write leaves the crowd: it has a greenlet again, and a Reader at
 its own cursor, and comes back when it has caught up. So a crowd waits for nobody, and nothing in this
@@ -25,11 +26,23 @@ import gevent
 from gevent.socket import socket as GeventSocket
 from gevent.socket import wait_write
 
+from rankcast.tasks.errors import RankcastError
 from rankcast.web import sse
+from rankcast.web.admissions import Admission, Admissions
 from rankcast.web.hangup import Hangups
 from rankcast.web.hub import Viewer
 from rankcast.web.services import Services
-from rankcast.web.stream import RETRY_MS, STREAM, Place, Reader, Stream, farewell, parts, writes
+from rankcast.web.stream import (
+    RETRY_MS,
+    STREAM,
+    Place,
+    Reader,
+    Stream,
+    farewell,
+    open_stream,
+    parts,
+    writes,
+)
 
 #: Writes of a crowd before somebody else gets a turn: some two milliseconds.
 TURN = 256
@@ -53,33 +66,68 @@ class TakeOver:
         self._crowds: dict[str, Crowd] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        write: Any = None
+        stream = self._let_in_again(environ, start_response)
+        if stream is not None:
+            return self._serve(environ, start_response, stream, None)
+        head: list[Any] = []
 
-        def begin(*head: Any) -> Any:
-            nonlocal write
-            write = start_response(*head)
-            return write
+        def begin(*told: Any) -> Any:
+            head[:] = told
+            return start_response(*told)
 
         body: Iterable[bytes] = self._app(environ, begin)
-        stream: Stream | None = environ.pop(STREAM, None)
+        stream = environ.pop(STREAM, None)
         if stream is None or not _can_be_taken(environ):
             return body
+        keyring = self._services.keyring
+        key = None if keyring is None else keyring.by_id(stream.key_id)
+        return self._serve(environ, start_response, stream, Admission(head[0], head[1], key))
+
+    def _let_in_again(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Stream | None:
+        """The stream of a viewer who asks as another of this crowd did; None where Flask is to be asked."""
+        job_id = environ["PATH_INFO"].removeprefix("/jobs/").removesuffix("/stream")
+        crowd = self._crowds.get(job_id)
+        admission = None if crowd is None else crowd.admissions.find(environ)
+        if admission is None or not _can_be_taken(environ):
+            return None
+        to = self._services
+        try:
+            if to.keyring is not None:
+                if admission.key is None or to.keyring.by_id(admission.key.id) != admission.key:
+                    return None
+                to.last_used.note(admission.key.id)
+            start = to.hub.locate(job_id, environ.get("HTTP_LAST_EVENT_ID"))
+            if start.is_complete:
+                return None
+            stream = open_stream(to, job_id, start, key_id="" if admission.key is None else admission.key.id)
+        except RankcastError:
+            # It knows how to say what is wrong.
+            return None
+        start_response(admission.status, admission.headers)
+        return stream
+
+    def _serve(
+        self, environ: dict[str, Any], start_response: Any, stream: Stream, admission: Admission | None
+    ) -> Iterable[bytes]:
+        """What there is now, by gunicorn's means; then its socket goes to the crowd."""
         try:
             pieces = (piece for part in parts(stream.reader.pending()) for piece in writes(part))
             _write_with_head(start_response, sse.retry(RETRY_MS) + next(pieces, b""))
             for piece in pieces:
-                write(piece)
+                start_response.__self__.write(piece)
             if stream.reader.is_over:
                 stream.leave()
                 return [farewell()] if stream.reader.is_leaving else []
-            self._take(environ, start_response, stream)
+            crowd = self._take(environ, start_response, stream)
         except BaseException:
             stream.leave()
             raise
+        if admission is not None:
+            crowd.admissions.note(environ, admission)
         # It ends gunicorn's part in this connection, and closes a descriptor that is not the last one.
         raise StopIteration
 
-    def _take(self, environ: dict[str, Any], start_response: Any, stream: Stream) -> None:
+    def _take(self, environ: dict[str, Any], start_response: Any, stream: Stream) -> "Crowd":
         told = self._access_line(environ, start_response)
         fd = os.dup(environ["gunicorn.socket"].fileno())
         sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._services.hangups)
@@ -92,6 +140,7 @@ class TakeOver:
             stream.viewer.leave()
         sink.crowd = crowd
         crowd.join(sink)
+        return crowd
 
     def _access_line(self, environ: dict[str, Any], start_response: Any) -> Callable[[int], None] | None:
         """What writes the access log's line at the end of the stream; None where there is no such log."""
@@ -236,6 +285,8 @@ class Crowd:
         self._members: set[Sink] = set()
         self._parked: dict[Sink, None] = {}
         self._arriving: list[Sink] = []
+        #: How they were let in.
+        self.admissions = Admissions()
         self._begin(stream.reader, stream.reader.place)
 
     def _begin(self, like: Reader, place: Place) -> None:

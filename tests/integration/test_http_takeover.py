@@ -11,15 +11,20 @@ import httpx
 import psutil
 import pytest
 import redis as redis_py
-from api_keys import give
+from api_keys import give, revoke
 from helpers import wait_until
 from jobs import SUCCESS, TASK, append, ids, running
 from web_tier import BOTH_WAYS, Watch, WebTier, told, web_tier
+from werkzeug.test import EnvironBuilder
 
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
+from rankcast.web.admissions import DECIDING
+from rankcast.web.app import create_app
+from rankcast.web.settings import WebSettings
 
 MOST = 5
 VIEWERS = 30
@@ -151,6 +156,89 @@ def test_a_key_has_its_share_of_the_streams(
         wait_until(is_let_in, "a place")
         for watch in watches:
             watch.leave()
+
+
+class Watched(dict[str, Any]):
+    """An environment that knows what of a request was looked at."""
+
+    seen: set[str]
+
+    def __getitem__(self, name: str) -> Any:
+        self.seen.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.seen.add(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self.seen.add(str(name))
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("somebody looks at all that the request has")
+
+    keys = values = items = copy = __iter__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("has_keys", [True, False])
+def test_a_stream_is_decided_by_nothing_but_what_admissions_go_by(
+    valkey_url: str, tmp_path: Path, store: JobStore, has_keys: bool
+) -> None:
+    """What else a route looked at, two requests that are taken for the same could differ in."""
+    alice = give(tmp_path / "keys", "alice")
+    shared = Settings(redis_url=valkey_url)
+    cors = frozenset({"https://app.example"})
+    settings = WebSettings(shared=shared, keys=tmp_path / "keys" if has_keys else None, cors=cors)
+    app = create_app(settings)
+    job_id = store.create(task=TASK, input=b"{}", options=JobOptions(), owner=alice.id).job_id
+    headers = {"Host": "localhost", "Origin": "https://app.example", **alice.headers}
+    environ = Watched(EnvironBuilder(path=f"/jobs/{job_id}/stream", headers=headers).get_environ())
+    environ.seen = set()
+    told: list[str] = []
+    body = app.wsgi_app(environ, lambda status, headers: told.append(status))
+    close = getattr(body, "close", lambda: None)
+    close()
+    assert told == ["200 OK"]
+    of_the_request = {name for name in environ.seen if name.startswith("HTTP_")}
+    assert "HTTP_ORIGIN" in of_the_request
+    assert ("HTTP_AUTHORIZATION" in of_the_request) == has_keys
+    assert of_the_request <= {*DECIDING, "HTTP_LAST_EVENT_ID"}
+
+
+@pytest.mark.parametrize("takes_over", BOTH_WAYS)
+def test_who_asks_as_another_did_is_let_in_by_the_same_rules(
+    valkey_url: str, tmp_path: Path, store: JobStore, event_log: EventLog, takes_over: str
+) -> None:
+    """With a cursor of one's own; but not as somebody else, and not once the key is revoked."""
+    alice, bob = give(tmp_path / "keys", "alice"), give(tmp_path / "keys", "bob")
+    env = {"RANKCAST_TAKE_OVER": takes_over, "RANKCAST_KEYS": str(tmp_path / "keys")}
+    job_id = store.create(task=TASK, input=b"{}", options=JobOptions(), owner=alice.id).job_id
+    claim = running(store, job_id)
+    append(event_log, claim, 2, "1", "2")
+    with web_tier(valkey_url, **env) as web:
+        path, whole = f"/jobs/{job_id}/stream", ids(event_log, job_id)
+        watches = [Watch(web.url, path, headers=alice.headers)]
+        watches[0].until(len(whole))
+        for cursor in (whole[1], whole[-1], ""):
+            watches.append(Watch(web.url, path, headers={**alice.headers, "Last-Event-ID": cursor}))
+        lost = Watch(web.url, path, headers={**alice.headers, "Last-Event-ID": "77-7"})
+        lost.until(1)
+        told(httpx.get(web.url + path, headers=bob.headers), 404, "unknown-job")
+        told(httpx.get(web.url + path), 401, "key-needed")
+        revoke(tmp_path / "keys", alice)
+        told(httpx.get(web.url + path, headers=alice.headers), 401, "key-needed")
+        store.finish(claim, SUCCESS, 3)
+        for watch in (*watches, lost):
+            watch.to_end()
+        whole = ids(event_log, job_id)
+        assert [watch.ids for watch in watches] == [whole, whole[2:], whole[-1:], whole]
+        assert lost.frames[0].kind == "reset"
+    with web_tier(valkey_url, RANKCAST_TAKE_OVER=takes_over) as web:
+        first = Watch(web.url, path)
+        first.to_end()
+        assert httpx.get(web.url + path, headers={"Last-Event-ID": whole[-1]}).status_code == 204
+        assert httpx.get(web.url + path, headers={"Host": "evil.example"}).status_code == 403
 
 
 def test_each_connection_has_a_descriptor_whatever_the_shell_has(valkey_url: str) -> None:
