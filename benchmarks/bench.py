@@ -24,6 +24,9 @@ class Bench:
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         self._running = ExitStack()
+        #: By the slots of their workers.
+        self._submitters: dict[int, Actor] = {}
+        self._celeries: dict[int, Actor] = {}
 
     @cached_property
     def system(self) -> System:
@@ -52,6 +55,22 @@ class Bench:
     def rank_group(self) -> Actor:
         return self._actor("rank_group")
 
+    def submitter(self, slots: int) -> Actor:
+        """To a deployment with so many slots."""
+        if slots not in self._submitters:
+            logs = self.logs / f"slots{slots}"
+            logs.mkdir(exist_ok=True)
+            system = self.system if slots == 1 else self._running.enter_context(System(logs, slots=slots))
+            actor = self._actor("submitter", "127.0.0.1", str(system.port), role=str(slots))
+            self._submitters[slots] = actor
+        return self._submitters[slots]
+
+    def celery(self, slots: int) -> Actor:
+        if slots not in self._celeries:
+            url = self.system.redis_url
+            self._celeries[slots] = self._actor("peers.celery_noop", url, str(slots), role=str(slots))
+        return self._celeries[slots]
+
     @cached_property
     def spawned_ranks(self) -> Actor:
         return self._actor("peers.spawned_ranks")
@@ -63,10 +82,6 @@ class Bench:
     @cached_property
     def redis_subscriber(self) -> Actor:
         return self._actor("peers.redis_stream", self.system.redis_url, role="subscriber")
-
-    @cached_property
-    def celery_noop(self) -> Actor:
-        return self._actor("peers.celery_noop", self.system.redis_url)
 
     @cached_property
     def fal_distributed(self) -> Actor:

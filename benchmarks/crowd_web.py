@@ -3,6 +3,7 @@
 import itertools
 import json
 import shlex
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,11 @@ class CrowdWeb:
         self._running = ExitStack()
         self._system = System(folder, has_worker=False)
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The web tier."""
+        return self._system.processes["web"]
+
     def target(self, channels: int = 1) -> Target:
         """Jobs that nobody has seen yet, one a channel."""
         prefix, url = f"run{next(self._runs)}-", self._system.redis_url
@@ -38,7 +44,7 @@ class CrowdWeb:
         return Target(
             url=f"http://127.0.0.1:{self._system.port}/jobs/{prefix}{{ch}}/stream",
             publish=f"cmd:{shlex.join(feeder)}",
-            pids={"web": self._system.processes["web"].pid, "redis": redis_pid},
+            pids={"web": self.process.pid, "redis": redis_pid},
         )
 
     def __enter__(self) -> Self:

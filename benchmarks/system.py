@@ -34,9 +34,10 @@ REDIS_CONFIG = {
 class System:
     """Up, with a warm 2-rank group for `bench/source`, from entering to leaving; or the web tier alone."""
 
-    def __init__(self, logs: Path, *, has_worker: bool = True, **env: str) -> None:
+    def __init__(self, logs: Path, *, has_worker: bool = True, slots: int = 1, **env: str) -> None:
         self._logs = logs
         self._has_worker = has_worker
+        self._slots = slots
         self._env = env
         self._running = ExitStack()
         self._server = ValkeyServer(port=free_port(), config=REDIS_CONFIG)
@@ -53,7 +54,7 @@ class System:
             self._running.enter_context(self._server)
             self._start("web", "--port", str(self.port))
             if self._has_worker:
-                self._start("worker", "--tasks", str(TASKS_FILE), "--slots", "1", "--warm", TASK)
+                self._start("worker", "--tasks", str(TASKS_FILE), "--slots", str(self._slots), "--warm", TASK)
             self._wait_until_ready()
             undo.pop_all()
         return self

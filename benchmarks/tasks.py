@@ -1,12 +1,16 @@
 """The tasks that the benchmarks run on Rankcast; peers/fal_worker.py is the same for fal.distributed."""
 
+import time
+from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from PIL import Image
 
 from benchmarks.payload import play_burst, play_paced
 from rankcast import DistributedWorker, task
+from rankcast.gpu_worker.payload import encode
 
 
 @task("bench/source", world_size=2)
@@ -38,3 +42,54 @@ class Group(DistributedWorker):
 
     def __call__(self) -> None:
         """Never called: what is measured is the start."""
+
+
+@task("bench/noop")
+class Noop(DistributedWorker):
+    """Returns what it was given."""
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+@task("bench/trains")
+class Trains(DistributedWorker):
+    """Steps of a small network with and without something to watch, block by block in turn."""
+
+    def setup(self) -> None:
+        self.model = torch.nn.Sequential(
+            torch.nn.Linear(512, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512)
+        )
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
+        self.batch = torch.randn(256, 512)
+        noise = torch.randn(3, 8, 8)
+        smooth = torch.nn.functional.interpolate(noise[None], 512, mode="bicubic")[0]
+        pixels = (smooth * 40 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+        self.image = Image.fromarray(pixels.numpy())
+
+    def __call__(self, mode: str, blocks: int = 7, steps: int = 100) -> dict[str, float]:
+        """Medians over the blocks, in ms of this thread's CPU time a step."""
+        found: dict[str, list[float]] = {"": [], mode: []}
+        self._block(mode, steps)  # warms up
+        for _ in range(blocks):
+            for each, times in found.items():
+                times.append(self._block(each, steps))
+        return {"without_ms": median(found[""]), "with_ms": median(found[mode])}
+
+    def _block(self, mode: str, steps: int) -> float:
+        began, self.next_at = time.thread_time(), time.monotonic()
+        for step in range(steps):
+            self.optimizer.zero_grad()
+            self.model(self.batch).pow(2).mean().backward()
+            self.optimizer.step()
+            self._show(mode, step)
+        return (time.thread_time() - began) / steps * 1000
+
+    def _show(self, mode: str, step: int) -> None:
+        if mode == "small" and time.monotonic() >= self.next_at:
+            self.next_at += 0.01
+            self.add_streaming_result({"step": step, "loss": 0.5})
+        elif mode == "preview" and step % 10 == 0:
+            self.add_streaming_result({"preview": self.image}, image_format="png")
+        elif mode == "inline" and step % 10 == 0:
+            encode({"preview": self.image}, "png")

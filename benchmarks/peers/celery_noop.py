@@ -14,7 +14,7 @@ from benchmarks.actor import Reply, serve
 from benchmarks.payload import Event, fault_of, make_event
 
 app = Celery("noop")
-app.conf.update(task_default_queue="bench-noop", broker_connection_retry_on_startup=True)
+app.conf.update(broker_connection_retry_on_startup=True)
 
 
 @app.task(name="bench.noop")
@@ -33,11 +33,30 @@ def round_trips(calls: int) -> Reply:
     return {"ms": waits_ms, "fault": fault_of(events, calls)}
 
 
+def jobs(count: int) -> Reply:
+    """Tasks a second, from before the first delay() to the last result."""
+    events = [make_event(n, time.monotonic_ns()) for n in range(count)]
+    began = time.monotonic()
+    found = [waiting.get(timeout=60) for waiting in [noop.delay(event) for event in events]]
+    return {"rate": count / (time.monotonic() - began), "fault": fault_of(found, count)}
+
+
 if __name__ == "__main__":
-    url = sys.argv[1]
-    app.conf.update(broker_url=url, result_backend=url)
+    url, slots = sys.argv[1:]
+    # Each deployment has a queue of its own.
+    app.conf.update(broker_url=url, result_backend=url, task_default_queue=f"bench-noop-{slots}")
     command = ["celery", "-A", "benchmarks.peers.celery_noop", "-b", url, "--result-backend", url]
-    options = ["-P", "threads", "-c", "1", "--loglevel", "WARNING", "--without-mingle"]
+    options = [
+        "-P",
+        "threads",
+        "-c",
+        slots,
+        "-Q",
+        f"bench-noop-{slots}",
+        "--loglevel",
+        "WARNING",
+        "--without-mingle",
+    ]
     with subprocess.Popen([sys.executable, "-m", *command, "worker", *options]) as worker:
-        serve([round_trips])
+        serve([round_trips, jobs])
         worker.terminate()

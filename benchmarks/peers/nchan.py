@@ -26,6 +26,7 @@ worker_rlimit_nofile 65536;
 events {{ worker_connections 20000; }}
 http {{
   access_log off;
+  keepalive_requests 100000000;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;

@@ -1,5 +1,15 @@
 """The rows of the table, in the issue's order: one file a row."""
 
-from benchmarks.rows import burst, crowds, first_event, start, throughput, way
+from benchmarks.rows import burst, crowds, first_event, jobs, leave, start, step, throughput, way
 
-ROWS = (start.ROW, first_event.ROW, way.ROW, burst.ROW, throughput.ROW, *crowds.ROWS)
+ROWS = (
+    start.ROW,
+    first_event.ROW,
+    way.ROW,
+    burst.ROW,
+    throughput.ROW,
+    *jobs.ROWS,
+    *step.ROWS,
+    *crowds.ROWS,
+    leave.ROW,
+)

@@ -32,7 +32,7 @@ def fal_distributed(bench: Bench) -> Sample:
 
 
 def celery(bench: Bench) -> Sample:
-    return times(bench.celery_noop.ask("round_trips", calls=5 * CALLS), p50=50)
+    return times(bench.celery(1).ask("round_trips", calls=5 * CALLS), p50=50)
 
 
 ROW = Row(
