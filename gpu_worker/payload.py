@@ -302,9 +302,8 @@ def _explained(error: TypeError, value: Any, special: _Special) -> Exception:
 
 
 def _size_of(held: Any) -> int:
-    if isinstance(held, types_of("PIL.Image", "Image")):
-        return int(held.width * held.height * len(held.getbands()))
-    return int(held.nbytes)
+    is_image = isinstance(held, types_of("PIL.Image", "Image"))
+    return int(held.width * held.height * len(held.getbands()) if is_image else held.nbytes)
 
 
 def text_size(size: int) -> int:

@@ -80,10 +80,8 @@ class Feed:
     def locate(self, cursor: str | None) -> Start:
         """As EventLog.locate, from memory where that is sure of it. UnknownJob, StoreUnavailable."""
         wanted = parse_cursor(cursor)
-        with self._lock:
-            is_known = self.is_confirmed.is_set() and not self.is_gone and wanted is not None
-            if is_known and (wanted == START or self._tail.has(wanted)):
-                return Start(wanted, is_complete=self._tail.has_end and wanted == self._tail.heard)
+        if wanted is not None and (known := self._known_start(wanted)) is not None:
+            return known
         start = self._log.locate(self.job_id, cursor)
         if start.notice == RESET:
             self._forget_pages()
@@ -140,6 +138,13 @@ class Feed:
     def wake(self) -> None:
         for viewer in tuple(self.viewers):
             viewer.wake.set()
+
+    def _known_start(self, cursor: EventId) -> Start | None:
+        with self._lock:
+            is_sure = self.is_confirmed.is_set() and not self.is_gone
+            if not is_sure or not (cursor == START or self._tail.has(cursor)):
+                return None
+            return Start(cursor, is_complete=self._tail.has_end and cursor == self._tail.heard)
 
     def _known_after(self, cursor: EventId) -> list[Batch] | None:
         """What of the log after `cursor` is in memory; None if that must be read."""
