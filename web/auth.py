@@ -129,7 +129,7 @@ def _signer_of(token: str, request: flask.Request, purpose: Purpose, keyring: Ke
     return tokens.key_of(token, keyring, purpose, subject, now_s=time.time())
 
 
-def _key() -> ApiKey | None:
+def shown_key() -> ApiKey | None:
     """Whose request this is; None where nobody is asked."""
     found: ApiKey | None = flask.g.get("key")
     return found
@@ -137,13 +137,13 @@ def _key() -> ApiKey | None:
 
 def owner() -> str:
     """Id of the key that asks: whose the jobs are that it submits. '' where there are no keys."""
-    key = _key()
+    key = shown_key()
     return "" if key is None else key.id
 
 
 def seen_owner() -> str:
     """Whose jobs the caller may see: its own id, or '' for everybody's."""
-    key = _key()
+    key = shown_key()
     return "" if key is None or key.may(Scope.ADMIN) else key.id
 
 
@@ -176,7 +176,7 @@ def signer(scope: Scope) -> Callable[[Purpose, str], str]:
 
     '' where there are no keys, or the caller's lacks the scope. It may be used when the request is over.
     """
-    key, for_s = _key(), services().settings.stream_token_s
+    key, for_s = shown_key(), services().settings.stream_token_s
     if key is None or not key.may(scope):
         return lambda purpose, subject: ""
     return lambda purpose, subject: tokens.sign(key, purpose, subject, time.time() + for_s)

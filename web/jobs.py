@@ -11,7 +11,7 @@ from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.summary import attempts, summary, timings
 from rankcast.web import sse, tokens
-from rankcast.web.auth import needs, owner, seen_owner, signed_urls, visible
+from rankcast.web.auth import needs, owner, seen_owner, shown_key, signed_urls, visible
 from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
 from rankcast.web.responses import json_response, stream_response, urls
@@ -73,7 +73,7 @@ def stream(job_id: str) -> flask.Response:
         return flask.Response(status=204, headers=sse.HEADERS)
     if flask.request.method == "HEAD":
         return stream_response(())
-    found = flask.request.environ[STREAM] = open_stream(to, job_id, start, key_id=owner())
+    found = flask.request.environ[STREAM] = open_stream(to, job_id, start, shown_key())
     return stream_response(chunks(found), on_close=found.leave)
 
 

@@ -21,6 +21,7 @@ from rankcast.tasks.event import END, RESET, EventId, gap, reset
 from rankcast.tasks.eventlog import Start
 from rankcast.web import sse
 from rankcast.web.hub import Viewer
+from rankcast.web.keyring import ApiKey
 from rankcast.web.services import Services
 from rankcast.web.tail import Batch
 
@@ -180,8 +181,8 @@ class Stream(NamedTuple):
     viewer: Viewer
     #: Gives back its place among the streams of this process.
     release: Callable[[], None]
-    #: Whose it is, '' for nobody's in particular.
-    key_id: str = ""
+    #: What let its viewer in; None where nobody is asked for one.
+    key: ApiKey | None = None
 
     def leave(self) -> None:
         """May be called more than once."""
@@ -189,9 +190,9 @@ class Stream(NamedTuple):
         self.release()
 
 
-def open_stream(to: Services, job_id: str, start: Start, *, key_id: str) -> Stream:
+def open_stream(to: Services, job_id: str, start: Start, key: ApiKey | None) -> Stream:
     """For a viewer who may see the job. TooManyStreams; StoreUnavailable if it cannot be followed."""
-    release = to.places.take(key_id)
+    release = to.places.take("" if key is None else key.id)
     try:
         viewer = to.hub.follow(job_id)
     except BaseException:
@@ -201,7 +202,7 @@ def open_stream(to: Services, job_id: str, start: Start, *, key_id: str) -> Stre
     reader = Reader(
         viewer=viewer, start=start, keepalive_s=settings.keepalive_s, lifetime_s=settings.stream_max_s
     )
-    return Stream(reader, viewer, release, key_id)
+    return Stream(reader, viewer, release, key)
 
 
 def chunks(stream: Stream) -> Iterator[bytes]:

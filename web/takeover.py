@@ -79,9 +79,7 @@ class TakeOver:
         stream = environ.pop(STREAM, None)
         if stream is None or not _can_be_taken(environ):
             return body
-        keyring = self._services.keyring
-        key = None if keyring is None else keyring.by_id(stream.key_id)
-        return self._serve(environ, start_response, stream, Admission(head[0], head[1], key))
+        return self._serve(environ, start_response, stream, Admission(head[0], head[1], stream.key))
 
     def _let_in_again(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Stream | None:
         """The stream of a viewer who asks as another of this crowd did; None where Flask is to be asked."""
@@ -99,7 +97,7 @@ class TakeOver:
             start = to.hub.locate(job_id, environ.get("HTTP_LAST_EVENT_ID"))
             if start.is_complete:
                 return None
-            stream = open_stream(to, job_id, start, key_id="" if admission.key is None else admission.key.id)
+            stream = open_stream(to, job_id, start, admission.key)
         except RankcastError:
             # It knows how to say what is wrong.
             return None
