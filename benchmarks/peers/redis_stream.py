@@ -1,7 +1,8 @@
-"""The floor of the throughput row: redis-py, a pipeline of XADD + PUBLISH, one subscriber.
+"""The floor of one stream: redis-py, XADD + PUBLISH in pipelines, or one PUBLISH an event; one subscriber.
 
 No queue, no fence, no order check, no HTTP: what Redis and its client library alone can carry. Each
-event costs one XADD and one PUBLISH, sent 256 events a pipeline; the subscriber is another process.
+event of a burst costs one XADD and one PUBLISH, sent 256 events a pipeline; paced, one PUBLISH. The
+subscriber is another process.
 """
 
 import sys
@@ -13,7 +14,7 @@ import orjson
 import redis
 
 from benchmarks.actor import Reply, serve
-from benchmarks.payload import Event, fault_of, play_burst
+from benchmarks.payload import Event, fault_of, play_burst, play_paced
 
 CHANNEL = "bench:floor"
 BATCH_EVENTS = 256
@@ -32,6 +33,13 @@ class Publisher:
         began_ns = play_burst(self._emit, count=count)
         self._pipeline.execute()
         return {"began_ns": began_ns}
+
+    def publish_paced(self, count: int, every_s: float) -> Reply:
+        """One at a time, at a pace."""
+        play_paced(
+            lambda event: self._client.publish(CHANNEL, orjson.dumps(event)), count=count, every_s=every_s
+        )
+        return {}
 
     def _emit(self, event: Event) -> None:
         data = orjson.dumps(event)
@@ -59,6 +67,15 @@ class Subscriber:
         ended_ns = time.monotonic_ns()
         return {"ended_ns": ended_ns, "fault": fault_of([orjson.loads(data) for data in received], count)}
 
+    def receive_paced(self, count: int) -> Reply:
+        """Ways of stamped events from before they were made JSON to here; milliseconds."""
+        ms, events = [], []
+        for data in islice(self._data(), count):
+            at_ns = time.monotonic_ns()
+            events.append(orjson.loads(data))
+            ms.append((at_ns - events[-1]["at_ns"]) / 1e6)
+        return {"ms": ms, "fault": fault_of(events, count)}
+
     def _data(self) -> Iterator[bytes]:
         for message in self._channel.listen():
             if message["type"] == "message":
@@ -68,4 +85,9 @@ class Subscriber:
 if __name__ == "__main__":
     connection = redis.Redis.from_url(sys.argv[1])
     publisher, subscriber = Publisher(connection), Subscriber(connection)
-    serve([publisher.publish, subscriber.subscribe, subscriber.receive])
+    serve(
+        [
+            *(publisher.publish, publisher.publish_paced),
+            *(subscriber.subscribe, subscriber.receive, subscriber.receive_paced),
+        ]
+    )

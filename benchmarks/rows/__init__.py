@@ -1,6 +1,6 @@
 """The rows of the table, in the issue's order: one file a row."""
 
-from benchmarks.rows import burst, crowds, first_event, jobs, leave, start, step, throughput, way
+from benchmarks.rows import burst, crowds, first_event, growth, jobs, leave, start, step, throughput, way
 
 ROWS = (
     start.ROW,
@@ -12,4 +12,5 @@ ROWS = (
     *step.ROWS,
     *crowds.ROWS,
     leave.ROW,
+    *growth.ROWS,
 )
