@@ -94,8 +94,8 @@ class DistributedWorker:
         `as_text_event` is fal's; both values give the same JSON event. Returns at once, unless 64 MiB of
         events are waiting for Redis.
 
-        NotEncodable, with the path of the value; EventTooLarge (for what the other thread found to be, at
-        the next call, or the job fails of it); StaleAttempt when the job went to another worker;
+        NotEncodable, with the path of the value; EventTooLarge, which fails the job if it is the other thread
+        that finds it; StaleAttempt when the job went to another worker;
         RuntimeError from a task or a thread whose own job is over.
         """
         self._activity.touch()

@@ -16,7 +16,7 @@ import io
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 
@@ -40,6 +40,8 @@ IMAGE_MODES = {
 }
 #: What is larger is copied much quicker than it is encoded.
 HELD_PIXELS, HELD_BYTES = 64 * 64, 64 * 1024
+#: Most that one event leaves to be encoded.
+MAX_HELD_BYTES = 64 * 1024 * 1024
 #: Longest side of an image that every format can store.
 LONGEST_SIDE = 16_383
 #: Stands in a draft where a held value is to come; nobody else knows it.
@@ -87,24 +89,52 @@ def encode(
     return special.text(value)
 
 
-def draft(value: Any, image_format: str = "jpeg", *, apart: Apart | None = None) -> "bytes | Draft":
+def draft(
+    value: Any,
+    image_format: str = "jpeg",
+    *,
+    apart: Apart | None = None,
+    max_held_bytes: int = MAX_HELD_BYTES,
+) -> "bytes | Draft":
     """The same for an event, but what takes long to encode may be left to `Draft.finish`: large images, and
-    tensors and arrays in the memory of the CPU. They are copied before this returns."""
-    held: list[Any] = []
+    tensors and arrays in the memory of the CPU. They are copied before this returns, `max_held_bytes` of
+    them at most; others are encoded at once."""
+    held = _Held(max_held_bytes)
     special = _Special(image_format, EVENT_QUALITY, MAX_EVENT_BYTES, apart, held)
     text = special.text(value)
-    return Draft(text, held, special) if held else text
+    return Draft(text, held, special) if held.values else text
+
+
+class _Held:
+    """Copies of what is left to be encoded, in order of the text, and how many bytes more there may be."""
+
+    def __init__(self, room: int) -> None:
+        self.values: list[Any] = []
+        self.room = room
+        self.size = 0
+
+    def has_room(self, size: int) -> bool:
+        return size <= self.room
+
+    def add(self, value: Any, size: int) -> None:
+        self.values.append(value)
+        self.room -= size
+        self.size += size
 
 
 class Draft:
     """The text of an event in which some values are still to come."""
 
-    def __init__(self, text: bytes, held: Sequence[Any], special: "_Special") -> None:
+    def __init__(self, text: bytes, held: _Held, special: "_Special") -> None:
         self._text = text
-        self._held = held
+        self._held = held.values
         self._special = special
         #: Bytes in memory, about.
-        self.size = len(text) + sum(_size_of(value) for value in held)
+        self.size = len(text) + held.size
+
+    def drop(self) -> None:
+        """Of what `finish` gave nothing is used: what went apart for it goes."""
+        self._special.take_back()
 
     def finish(self) -> bytes:
         """The whole text; once. Errors as of `encode`; the path is one within the value that was held."""
@@ -129,7 +159,7 @@ class _Special:
         quality: int,
         max_bytes: int,
         apart: Apart | None = None,
-        held: list[Any] | None = None,
+        held: _Held | None = None,
     ) -> None:
         if image_format not in IMAGE_MODES:
             raise ValueError(f"image_format is one of {', '.join(IMAGE_MODES)}, not {image_format!r}")
@@ -163,20 +193,23 @@ class _Special:
         try:
             yield
         except BaseException:
-            if self._apart is not None:
-                self._apart.take_back()
+            self.take_back()
             raise
 
-    def _hold(self, snapshot: Any) -> str:
+    def take_back(self) -> None:
+        if self._apart is not None:
+            self._apart.take_back()
+
+    def _hold(self, snapshot: Any, size: int) -> str:
         assert self.held is not None
-        self.held.append(snapshot)
+        self.held.add(snapshot, size)
         return _MARK
 
     def _may_hold(self, size: int) -> bool:
         """Whether to put so many bytes aside. EventTooLarge before they are copied, and not after."""
         if self._apart is None:
             self.check_size(size)
-        return self.held is not None and size > HELD_BYTES
+        return self.held is not None and size > HELD_BYTES and self.held.has_room(size)
 
     def __call__(self, value: Any) -> Any:
         try:
@@ -211,9 +244,11 @@ class _Special:
         return self.object("application/octet-stream", bytes(value), size=len(value))
 
     def image(self, value: Any) -> Any:
-        is_large = value.width * value.height > HELD_PIXELS and max(value.size) <= LONGEST_SIDE
-        if self.held is not None and is_large:
-            return self._hold(value.copy())
+        pixels = value.width * value.height
+        size = pixels * len(value.getbands())
+        is_large = pixels > HELD_PIXELS and max(value.size) <= LONGEST_SIDE
+        if self.held is not None and is_large and self.held.has_room(size):
+            return self._hold(value.copy(), size)
         buffer = io.BytesIO()
         save_image(value, buffer, self._image_format, self._quality)
         data, about = buffer.getvalue(), {"width": value.width, "height": value.height}
@@ -228,7 +263,7 @@ class _Special:
             return value.item()
         size = value.numel() * value.element_size()
         if self._may_hold(size) and value.device.type == "cpu" and value.layout is _torch().strided:
-            return self._hold(value.detach().clone())
+            return self._hold(value.detach().clone(), size)
         if apart := self.room(size):
             put = _stored(partial(apart.put_tensor, value))
             if put is not None:
@@ -239,7 +274,7 @@ class _Special:
         if value.ndim == 0:
             return value.item()
         if self._may_hold(value.nbytes) and not value.dtype.hasobject:
-            return self._hold(value.copy())
+            return self._hold(value.copy(), value.nbytes)
         return self._saved("application/ndarray", value, str(value.dtype))
 
     def _saved(self, content_type: str, array: Any, dtype: str) -> Any:
@@ -299,11 +334,6 @@ def _explained(error: TypeError, value: Any, special: _Special) -> Exception:
     if isinstance(error.__cause__, _Refused):
         return error.__cause__.cause
     return _located(value, special, error)
-
-
-def _size_of(held: Any) -> int:
-    is_image = isinstance(held, types_of("PIL.Image", "Image"))
-    return int(held.width * held.height * len(held.getbands()) if is_image else held.nbytes)
 
 
 def text_size(size: int) -> int:

@@ -17,13 +17,15 @@ from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
-from rankcast.gpu_worker.payload import Draft, encode
+from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
 from rankcast.tasks.state import JobState
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+#: Most that several events together leave to be encoded: below a second of it.
+MAX_DRAFT_BYTES = 8 * 1024 * 1024
 #: Redis may forget about two seconds when it is killed: it puts writes off while its disk is slow.
 KEEP_S = 5.0
 #: Between two tries to reach Redis.
@@ -98,6 +100,8 @@ class Publisher:
         #: Not in the log yet, from event `_acked + 1`.
         self._waiting: deque[tuple[str, bytes | Draft]] = deque()
         self._waiting_bytes = 0
+        #: Of them, what is still to be encoded.
+        self._draft_bytes = 0
         self._acked = 1
         #: In the log, up to event `_acked`, each with the time when it was taken.
         self._kept: deque[tuple[float, tuple[str, bytes]]] = deque()
@@ -143,12 +147,29 @@ class Publisher:
                 raise RuntimeError(OVER)
             self._waiting.append((kind, data))
             self._waiting_bytes += size
+            if isinstance(data, Draft):
+                self._draft_bytes += size
             if progress is not None:
                 self._progress = progress
             if kind == RESULT and FIRST_EVENT not in self.marks:
                 self.marks[FIRST_EVENT] = time.monotonic_ns()
             self._work.notify()
             return self._acked + len(self._waiting)
+
+    @property
+    def room_for_draft(self) -> int:
+        """How many bytes the next draft may hold: the first as many as it needs, others a few.
+
+        The end of a call, and what is behind them, waits until they are encoded.
+        """
+        with self._work:
+            return MAX_HELD_BYTES if not self._draft_bytes else max(0, MAX_DRAFT_BYTES - self._draft_bytes)
+
+    @property
+    def acknowledged(self) -> int:
+        """The number of the last event that the log has."""
+        with self._work:
+            return self._acked
 
     def announce(self, call: Call, path: str, about: Mapping[str, Any]) -> None:
         """Put the event of a checkpoint of `call`, and wait until the log has it. Errors as for `put`:
@@ -240,10 +261,14 @@ class Publisher:
     def _finish(self, heavy: "_Heavy") -> None:
         data = heavy.draft.finish()
         with self._work:
-            if self._call is heavy.call:
+            is_over = self._call is not heavy.call
+            if not is_over:
                 self._waiting[0] = (heavy.kind, data)
                 self._waiting_bytes += len(data) - heavy.draft.size
+                self._draft_bytes -= heavy.draft.size
                 self._taken.notify_all()
+        if is_over:
+            heavy.draft.drop()
 
     def _has_work(self) -> bool:
         return self._closed.is_set() or bool(self._waiting and self._lost is None)

@@ -264,6 +264,7 @@ class Rank:
                 final_seq = self._publisher.flush()
             except Exception as lost:
                 error = lost
+                final_seq = 0 if isinstance(lost, StaleAttempt) else self._publisher.acknowledged
         collectives = self._collectives_if_sound()
         return failure.told(error, collectives=collectives, final_seq=final_seq, marks=self._all_marks())
 
@@ -302,7 +303,8 @@ class Rank:
         assert self._running is not None
         running = self._running
         apart = running.artifacts.apart(running.rules.max_inline_event_bytes)
-        event = draft(result, image_format, apart=apart)
+        room = self._publisher.room_for_draft
+        event = draft(result, image_format, apart=apart, max_held_bytes=room)
         # What was stored may have taken so long that another job runs by now.
         self._publisher.put(event, progress_of(result), only_for=running.call)
 

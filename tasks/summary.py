@@ -45,13 +45,15 @@ def attempts(record: JobRecord) -> list[dict[str, Any]]:
 def timings(record: JobRecord) -> dict[str, float]:
     """How far the job had come after how many milliseconds since it was created, in order.
 
-    What lies between its last claim and its end is known once it has ended (gpu_worker/moments.py has the
-    names), as its worker's clock has it; all else is of Redis' clock, which counts whole milliseconds.
+    The claim is that of the newest attempt. What lies between it and the end is known once a worker has ended
+    the job (gpu_worker/moments.py has the names), as its clock has it; all else is of Redis' clock, which
+    counts whole milliseconds.
     """
     if not record.claimed_ms:
         ended = {} if record.ended_ms is None else {"ended": float(record.ended_ms - record.created_ms)}
         return {"created": 0.0} | ended
-    claimed = float(record.metrics.get("queue_ms", record.claimed_ms - record.created_ms))
+    newest_ms = record.attempts[-1].started_ms if record.attempts else record.claimed_ms
+    claimed = float(record.metrics.get("queue_ms", newest_ms - record.created_ms))
     moments = record.metrics.get("moments_ms", {})
     found = {"created": 0.0, "claimed": claimed}
     found |= {name: round(claimed + after_ms, 3) for name, after_ms in moments.items()}

@@ -28,10 +28,13 @@ def channel_of(job_id: str) -> bytes:
 
 
 class _Reading:
-    """A page that somebody reads from the log. `error` where that failed, once `is_over`."""
+    """A page of some history that somebody reads from the log. `found` or `error` once `is_over`; neither
+    where who read it was ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: int) -> None:
+        self.history = history
         self.is_over = threading.Event()
+        self.found: list[Batch] | None = None
         self.error: Exception | None = None
 
 
@@ -83,7 +86,8 @@ class Feed:
         if wanted is not None and (known := self._known_start(wanted)) is not None:
             return known
         start = self._log.locate(self.job_id, cursor)
-        if start.notice == RESET:
+        if start.notice == RESET and wanted is not None and wanted <= self._furthest:
+            # What was seen here is no entry any more. Of any other cursor its client alone knows.
             self._forget_pages()
         return start
 
@@ -99,12 +103,14 @@ class Feed:
                     return batches
                 other = self._reading.get(cursor)
                 if other is None:
-                    mine = self._reading[cursor] = _Reading()
+                    mine = self._reading[cursor] = _Reading(self._history)
             if other is None:
                 return self._read(cursor, mine)
             other.is_over.wait()
-            if other.error is not None:
+            if isinstance(other.error, StoreUnavailable):
                 raise StoreUnavailable(str(other.error)) from other.error
+            if other.found == [] and other.history == self._history:
+                return []
 
     def doubt(self) -> None:
         """The subscription was interrupted: compare with the record at the next chance."""
@@ -154,11 +160,12 @@ class Feed:
         return batches
 
     def _read(self, cursor: EventId, reading: _Reading) -> list[Batch]:
-        history = self._history
         try:
-            found = self._log.page(self.job_id, cursor, max_bytes=CHUNK_BYTES)
+            page = self._log.page(self.job_id, cursor, max_bytes=CHUNK_BYTES)
             with self._lock:
-                return self._take(cursor, found, history)
+                reading.found = self._take(cursor, page, reading.history)
+            # Whoever gets it may empty it.
+            return list(reading.found)
         except Exception as error:
             reading.error = error
             raise

@@ -131,13 +131,13 @@ class TakeOver:
         sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._services.hangups)
         sink.leave_in(stream.reader.leaves_in_s)
         job_id = stream.viewer.feed.job_id
-        crowd = self._crowds.get(job_id)
-        if crowd is None:
-            crowd = self._crowds[job_id] = Crowd(self._crowds, stream)
-        else:
-            stream.viewer.leave()
-        sink.crowd = crowd
+        found = self._crowds.get(job_id)
+        sink.crowd = crowd = found or Crowd(self._crowds, stream)
+        self._crowds[job_id] = crowd
         crowd.join(sink)
+        if found is not None:
+            # Not before: it may let others run, and a crowd that the last one leaves is over.
+            stream.viewer.leave()
         return crowd
 
     def _access_line(self, environ: dict[str, Any], start_response: Any) -> Callable[[int], None] | None:
@@ -366,6 +366,8 @@ class Crowd:
 
     def _admit(self) -> None:
         """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it."""
+        if (place := self._reader.place) != self._place and place[0] == self._place[0]:
+            self._stand_at(place)
         arriving, self._arriving = self._arriving, []
         for sink in arriving:
             if sink.place is None:
@@ -380,6 +382,13 @@ class Crowd:
                 self._arriving.append(sink)
             else:
                 self._move(sink)
+
+    def _stand_at(self, place: Place) -> None:
+        """The same place, by another count: the log was found shorter, but not by what is here."""
+        before, self._place = self._place, place
+        for sink in self._parked:
+            if sink.place is before:
+                sink.place = place
 
     def _move(self, sink: Sink, rest: bytes | memoryview = b"", *, is_last: bool = False) -> None:
         self._parked.pop(sink, None)

@@ -11,8 +11,8 @@ from jobs import SUCCESS, Memory, forget, let_lease_run_out, running
 from lossy import LossyRedis
 
 from rankcast.gpu_worker.messages import Call
-from rankcast.gpu_worker.payload import Draft, encode
-from rankcast.gpu_worker.publisher import Publisher, progress_of
+from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
+from rankcast.gpu_worker.publisher import MAX_DRAFT_BYTES, Publisher, progress_of
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import EventTooLarge, StaleAttempt
 from rankcast.tasks.event import START
@@ -429,10 +429,15 @@ class Slow(Draft):
 
     def __init__(self, number: int) -> None:
         self.number, self.size = number, 1000
-        self.is_let = threading.Event()
+        self.is_begun, self.is_let = threading.Event(), threading.Event()
         self.error: Exception | None = None
+        self.is_dropped = False
+
+    def drop(self) -> None:
+        self.is_dropped = True
 
     def finish(self) -> bytes:
+        self.is_begun.set()
         assert self.is_let.wait(30)
         if self.error is not None:
             raise self.error
@@ -464,18 +469,41 @@ def test_what_cannot_be_encoded_after_all_is_told_to_the_caller(make, store, eve
         with pytest.raises(EventTooLarge, match="after all"):
             tell(publisher)
         assert results(event_log, claim) == [0]
+        # The claim's event, that of `begin`, and the one before the failure.
+        assert publisher.acknowledged == 3
+
+
+def test_a_few_drafts_wait_and_no_more(make, store, event_log):
+    """The first may be large; the next ones share what can be encoded soon."""
+    claim, publisher, slow = running(store), make(), Slow(0)
+    publisher.begin(call_of(claim))
+    assert publisher.room_for_draft == MAX_HELD_BYTES
+    slow.size = MAX_DRAFT_BYTES - 1000
+    publisher.put(slow)
+    assert publisher.room_for_draft == 1000
+    another = Slow(1)
+    another.size = 2000
+    publisher.put(another)
+    assert publisher.room_for_draft == 0
+    slow.is_let.set()
+    another.is_let.set()
+    publisher.flush()
+    assert publisher.room_for_draft == MAX_HELD_BYTES
 
 
 def test_a_draft_of_a_call_that_is_over_is_no_part_of_the_next(make, store, event_log):
     first, second, publisher, slow = running(store), running(store), make(), Slow(7)
     publisher.begin(call_of(first))
     publisher.put(slow)
+    assert slow.is_begun.wait(30)
     publisher.end()
     publisher.begin(call_of(second))
     publisher.put(b"1")
     slow.is_let.set()
     publisher.flush()
     assert (results(event_log, first), results(event_log, second)) == ([], [1])
+    wait_until(lambda: slow.is_dropped, "what it stored to be removed")
+    assert publisher.room_for_draft == MAX_HELD_BYTES
 
 
 def test_an_error_that_nobody_foresaw_reaches_the_caller(make, store):

@@ -125,6 +125,16 @@ def test_a_read_that_fails_fails_for_all_who_wait_for_it_and_for_nobody_after() 
     assert all_after(feed, START) == [1, 2]
 
 
+def test_many_that_find_nothing_cost_one_read() -> None:
+    """Where more was heard than the log has, until somebody compares the two."""
+    log = Log(2)
+    feed = feed_of(log)
+    hear(feed, 5, 6)
+    found = meanwhile([lambda: feed.after(event_id(3))] * MANY, log, lambda: None)
+    assert found == [[]] * MANY
+    assert log.pages == [event_id(3)]
+
+
 def test_pages_of_a_history_that_redis_lost_are_not_given_out() -> None:
     """Found by the comparison with the record, or by who came with a place of it; also while it is read."""
     log = Log(8)
@@ -135,7 +145,10 @@ def test_pages_of_a_history_that_redis_lost_are_not_given_out() -> None:
     assert (feed.rollbacks, all_after(feed, START)) == (1, [1, 2, 3, 4])
     log.events = log.events[:2]
     log.answer = Start(START, "reset")
+    # Nobody here has seen that one, so it says nothing of what was seen.
     assert feed.locate("7-7").notice == "reset"
+    assert all_after(feed, START) == [1, 2, 3, 4]
+    assert feed.locate("0-9").notice == "reset"
     assert all_after(feed, START) == [1, 2]
 
     other = Log(2)

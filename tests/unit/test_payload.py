@@ -288,6 +288,29 @@ def test_what_takes_no_time_is_whole_at_once(value):
     assert draft(value) == encode(value)
 
 
+def test_no_more_is_copied_than_may_be_left():
+    """What does not fit is encoded at once, in its place; also where it will go apart."""
+    image, small = Image.new("RGB", (200, 100), "red"), Image.new("RGB", (100, 80), "blue")
+    value = [image, small, image]
+    event = draft(value, max_held_bytes=30_000)
+    assert isinstance(event, Draft)
+    assert event.size < 30_000 + 2 * len(encode(image))
+    assert whole(event) == json.loads(encode(value))
+    assert draft(np.zeros(100_000), max_held_bytes=1000) == encode(np.zeros(100_000))
+    shelf = Shelf()
+    assert isinstance(draft(np.zeros(100_000), apart=shelf, max_held_bytes=1000), bytes)
+    assert shelf.held.keys() == {"array.npy"}
+
+
+def test_a_draft_that_nobody_wants_leaves_nothing_apart():
+    shelf = Shelf()
+    event = draft(np.zeros(100_000), apart=shelf)
+    assert isinstance(event, Draft)
+    event.finish()
+    event.drop()
+    assert shelf.held == {}
+
+
 def test_a_draft_without_a_json_form_is_refused_at_once():
     with pytest.raises(NotEncodable) as caught:
         draft({"image": Image.new("RGB", (100, 80)), "bad": [object()]})
