@@ -184,7 +184,7 @@ class SteppedPublisher(Publisher):
         """No thread sends."""
 
     def step(self) -> None:
-        if not self._has_work() or (batch := self._next_batch()) is None:
+        if not self._has_work() or (batch := self._next()) is None:
             return
         try:
             self._send(batch)

@@ -192,6 +192,21 @@ def test_a_job_that_never_pauses_keeps_nobody_waiting(
     assert late.seqs == list(range(last.seq + 1, len(job.events) + 1))
 
 
+def test_who_joins_after_a_rollback_that_took_nothing_from_here_is_parked(job: Job, company: Company) -> None:
+    """The log was found shorter than others saw it; the crowd stands where it stood, by another count."""
+    first = company.join()
+    job.tell()
+    until(lambda: first.seqs == [1], "the first event")
+    job.feed.rollbacks += 1
+    job.feed.wake()
+    second = company.join(job.last)
+    until(lambda: len(company.crowd._parked) == 2, "both of them to stand at one place")
+    job.tell()
+    job.tell(b"{}", END)
+    until(lambda: first.is_over and second.is_over, "the end of both")
+    assert (first.seqs, second.seqs) == ([1, 2, 3], [2, 3])
+
+
 def test_a_slow_client_outlives_its_crowd_also_while_redis_is_away(job: Job, company: Company) -> None:
     """The others have seen the end; it has to read the log, which is not to be had for a while."""
     quick, slow = company.join(), company.join(reads=False)

@@ -34,9 +34,10 @@ def _cancel_ignored(connect: Any) -> None:
     connect._source = spoilt
 
 
-def _cursor_ignored(eventlog: Any) -> None:
+def _cursor_ignored(hub: Any) -> None:
     """Whoever comes back is told everything again."""
-    eventlog.EventLog.locate = lambda self, job_id, cursor: eventlog.Start(eventlog.START)
+    start = sys.modules["rankcast.tasks.event"].START
+    hub.Hub.locate = lambda self, job_id, cursor: hub.Start(start)
 
 
 def _no_parent_counts(lineage: Any) -> None:
@@ -62,7 +63,7 @@ def _nobody_takes_over(takeover: Any) -> None:
 BUGS: Mapping[str, Mapping[str, Plant]] = {
     "flush forgotten": {"rankcast.gpu_worker.publisher": _flush_forgotten},
     "cancel ignored": {"rankcast.tasks.connect": _cancel_ignored},
-    "cursor ignored": {"rankcast.tasks.eventlog": _cursor_ignored},
+    "cursor ignored": {"rankcast.web.hub": _cursor_ignored},
     "orphans live": {
         "rankcast.gpu_worker.lineage": _no_parent_counts,
         "rankcast.gpu_worker.rank": _no_pipe_counts,
