@@ -13,8 +13,7 @@ from chaos.phases import PHASES
 #: the phases in which most can go wrong.
 QUICK = {
     "rank 0 killed": PHASES,
-    # As rank 0, for which all phases are tried.
-    "last rank killed": PHASES[1::2],
+    "last rank killed": PHASES,
     "rank frozen": ("collective",),
     "forkserver killed": ("setup", "publishing"),
     "worker killed": ("starting", "publishing", "finish"),
@@ -24,7 +23,7 @@ QUICK = {
     "Redis killed": PHASES,
     "Redis killed, log torn": ("publishing", "finish"),
     "Redis stalled": ("flush",),
-    "connections cut": PHASES[::2],
+    "connections cut": PHASES,
     "wake-ups tripled": ("queued", "finish"),
     "cancel": PHASES,
 }

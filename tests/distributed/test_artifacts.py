@@ -63,8 +63,10 @@ def test_what_is_too_large_for_an_event_is_stored_and_referred_to(held: Held):
     assert (image.format, image.size) == ("PNG", (900, 900))
     preview = pictures["preview"]
     assert preview.items() >= {"content_type": "image/png", "width": 900, "height": 900}.items()
-    # Numbered as they were encoded, which is not the order of the values.
-    assert re.fullmatch(r"image-\d+\.png", preview["file_name"])
+    # Numbered as they were stored, which is not the order of the values; the name has the number of its file.
+    (number,) = re.findall(r"^image-(\d+)\.png$", preview["file_name"])
+    assert held.claim is not None
+    assert f"/{held.claim.fence}-{number}-image-{number}.png" in preview["url"]
     assert stored(held, pictures["bytes"]) == bytes(300_000)
 
     assert len(tensors) == 6
