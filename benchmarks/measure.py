@@ -28,7 +28,7 @@ class Figure:
     unit: str
     must: float | None = None
     aim: float | None = None
-    #: The same as so many times what the row's first peer has in the same run.
+    #: The same as so many times what the row's first peer has in the same run; with both, the stricter.
     must_of_peer: float | None = None
     aim_of_peer: float | None = None
     #: Rates and counts; times are better small.
@@ -37,9 +37,16 @@ class Figure:
     def goals(self, peer: float | None = None) -> tuple[float | None, float | None]:
         """What ours must reach, and is to; `peer` is the first peer's. None: not asked, or not known."""
         return (
-            self.must if self.must_of_peer is None else _times(self.must_of_peer, peer),
-            self.aim if self.aim_of_peer is None else _times(self.aim_of_peer, peer),
+            self._stricter(self.must, self.must_of_peer, peer),
+            self._stricter(self.aim, self.aim_of_peer, peer),
         )
+
+    def _stricter(self, limit: float | None, factor: float | None, peer: float | None) -> float | None:
+        """Of a limit, and one that is so many times a peer's: whichever is harder to reach."""
+        found = [] if limit is None else [limit]
+        if factor is not None and peer is not None:
+            found.append(factor * peer)
+        return (max if self.is_better_high else min)(found, default=None)
 
     def verdict(self, value: float, peer: float | None = None) -> str:
         must, aim = self.goals(peer)
@@ -51,10 +58,6 @@ class Figure:
 
     def _reaches(self, value: float, goal: float) -> bool:
         return value >= goal if self.is_better_high else value <= goal
-
-
-def _times(factor: float, value: float | None) -> float | None:
-    return None if value is None else factor * value
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ ROW = Row(
     key="way",
     title="add_streaming_result to HTTP viewer, 75 events/s",
     figures=[
-        Figure("p50", "ms", must_of_peer=5, aim_of_peer=3),
-        Figure("p99", "ms", must_of_peer=5, aim_of_peer=3),
+        Figure("p50", "ms", must=2, aim=1, must_of_peer=5, aim_of_peer=3),
+        Figure("p99", "ms", must=10, aim=5, must_of_peer=5, aim_of_peer=3),
     ],
     contenders=[
         Contender("rankcast, GET /jobs/<id>/stream", ours, is_ours=True),
