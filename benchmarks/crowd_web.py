@@ -5,26 +5,22 @@ import json
 import shlex
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from benchmarks.actor import ROOT
 from benchmarks.feeder import begin
 from benchmarks.load import Target
+from benchmarks.server import Server
 from benchmarks.system import System
 from rankcast.tasks.connect import connect
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
 
 
-class CrowdWeb:
+class CrowdWeb(Server):
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder)
         self._runs = itertools.count()
-        self._running = ExitStack()
         self._system = System(folder, has_worker=False)
 
     @property
@@ -47,11 +43,5 @@ class CrowdWeb:
             pids={"web": self.process.pid, "redis": redis_pid},
         )
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         self._running.enter_context(self._system)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._running.close()

@@ -6,13 +6,12 @@ No framework, no route, no job: what a connection costs before the first line of
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.actor import ROOT
 from benchmarks.load import Target
+from benchmarks.server import Server
 from benchmarks.system import free_port, serving
 
 _held: list[int] = []
@@ -26,26 +25,18 @@ def app(environ: dict[str, Any], start_response: Callable[..., Callable[[bytes],
     raise StopIteration
 
 
-class BareGunicorn:
-    """A server from entering to leaving."""
+class BareGunicorn(Server):
+    """One worker."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._here = f"127.0.0.1:{free_port()}"
-        self._running = ExitStack()
 
     def target(self) -> Target:
         return Target(url=f"http://{self._here}/", pids={"web": self._process.pid})
 
-    def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def _start(self) -> None:
         options = ["-k", "gevent", "-b", self._here, "--worker-connections", "20000"]
         command = [sys.executable, "-m", "gunicorn", *options, "benchmarks.peers.bare_gunicorn:app"]
         server = serving(command, self._here, self._folder / "gunicorn.log", PYTHONPATH=str(ROOT))
         self._process = self._running.enter_context(server)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._running.close()

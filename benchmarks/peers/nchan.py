@@ -5,13 +5,11 @@ Debian has it: apt install nginx-core libnginx-mod-nchan.
 
 import itertools
 import shutil
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from benchmarks.load import Target
 from benchmarks.measure import NotInstalled
+from benchmarks.server import Server
 from benchmarks.system import free_port, serving
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -47,14 +45,13 @@ http {{
 """
 
 
-class Nchan:
-    """A server from entering to leaving. NotInstalled."""
+class Nchan(Server):
+    """Entering raises NotInstalled where it is not."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._here = f"127.0.0.1:{free_port()}"
         self._runs = itertools.count()
-        self._running = ExitStack()
 
     def target(self) -> Target:
         """Channels that nobody has seen yet."""
@@ -65,19 +62,12 @@ class Nchan:
             pids={"web": self._process.pid},
         )
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
         if nginx is None or not MODULE.exists():
             raise NotInstalled("not installed: apt install nginx-core libnginx-mod-nchan")
-        self._folder.mkdir(parents=True, exist_ok=True)
         config = self._folder / "nginx.conf"
         config.write_text(CONFIG.format(module=MODULE, folder=self._folder, here=self._here))
         command = [nginx, "-p", str(self._folder), "-c", str(config)]
         server = serving(command, self._here, self._folder / "nginx.log")
         self._process = self._running.enter_context(server)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._running.close()

@@ -6,24 +6,19 @@ the CPU of the server that holds the streams, kernel included; what Redis spends
 
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from benchmarks.bench import Bench
 from benchmarks.crowd_web import CrowdWeb
-from benchmarks.load import Crowd, Target, put
+from benchmarks.load import Crowd, put
 from benchmarks.measure import Contender, Figure, Row, Sample
 from benchmarks.peers.bare_gunicorn import BareGunicorn
 from benchmarks.peers.nchan import Nchan
+from benchmarks.server import Server
 
 #: Viewers before those that are counted: they pay for what is made once.
 WARMING = 50
-
-
-class _Server(Protocol):
-    def target(self) -> Target: ...
 
 
 def _row(key: str, title: str, crowd: Crowd, figures: Sequence[Figure]) -> Row:
@@ -40,7 +35,7 @@ def _row(key: str, title: str, crowd: Crowd, figures: Sequence[Figure]) -> Row:
     return Row(key=key, title=title, figures=figures, contenders=contenders, rounds=3)
 
 
-def _idle(server: Callable[[Path], AbstractContextManager[_Server]]) -> Callable[[Bench], Sample]:
+def _idle(server: Callable[[Path], Server]) -> Callable[[Bench], Sample]:
     """What a thousand viewers cost a server that has had a few before."""
 
     def measure(bench: Bench) -> Sample:

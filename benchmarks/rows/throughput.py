@@ -30,9 +30,7 @@ def _sample(began_ns: int, ended_ns: int, fault: str | None) -> Sample:
 ROW = Row(
     key="throughput",
     title=f"one stream of {COUNT:,} events into one HTTP viewer",
-    figures=[
-        Figure("rate", "events/s", must=20_000, must_of_peer=0.5, aim_of_peer=0.8, is_better_high=True)
-    ],
+    figures=[Figure("rate", "events/s", must=20_000, must_of_peer=0.5, aim_of_peer=0.8, is_better_high=True)],
     contenders=[
         Contender("rankcast, GET /jobs/<id>/stream", ours, is_ours=True),
         Contender("redis-py XADD + PUBLISH to a subscriber", redis_py),
