@@ -13,13 +13,13 @@ from gevent.socket import wait_read
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
 from rankcast.tasks.eventlog import Page, Start
-from rankcast.web import takeover
+from rankcast.web import crowd
+from rankcast.web.crowd import Crowd, Sink
 from rankcast.web.feed import Feed
 from rankcast.web.hangup import Hangups
 from rankcast.web.pages import Pages
 from rankcast.web.stream import Reader, Stream
 from rankcast.web.tail import TAIL_BYTES
-from rankcast.web.takeover import Crowd, Sink
 
 PATIENCE_S = 20
 
@@ -160,7 +160,7 @@ def test_all_who_stand_at_one_place_are_sent_the_same(job: Job, company: Company
     until(lambda: all(client.is_over for client in (*clients, late)), "the end")
     assert [client.seqs for client in clients] == [[1, 2, 3]] * 3
     assert late.seqs == [2, 3]
-    assert {client.raw[-5:] for client in (*clients, late)} == {takeover.LAST_CHUNK}
+    assert {client.raw[-5:] for client in (*clients, late)} == {crowd.LAST_CHUNK}
     assert company.crowds == {}
 
 
@@ -168,7 +168,7 @@ def test_a_job_that_never_pauses_keeps_nobody_waiting(
     job: Job, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is always more for the crowd; who comes is let in, or sent all the same."""
-    monkeypatch.setattr(takeover, "TURN", 1)
+    monkeypatch.setattr(crowd, "TURN", 1)
     goes_on = [True]
 
     class Feeding(Sink):
@@ -225,7 +225,7 @@ def test_a_slow_client_outlives_its_crowd_also_while_redis_is_away(job: Job, com
     job.feed.wake()
     until(lambda: slow.is_over, "the end of the slow one")
     assert slow.seqs == quick.seqs == list(range(1, len(job.events) + 1))
-    assert slow.raw.endswith(takeover.LAST_CHUNK)
+    assert slow.raw.endswith(crowd.LAST_CHUNK)
 
 
 def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job, company: Company) -> None:
@@ -241,7 +241,7 @@ def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job
     until(lambda: slow.is_over, "the end")
     assert b"event: reset\n" in slow.raw
     assert b'event: end\ndata: {"state":"lost"}' in slow.raw
-    assert slow.raw.endswith(takeover.LAST_CHUNK)
+    assert slow.raw.endswith(crowd.LAST_CHUNK)
 
 
 def test_a_callback_that_fails_does_not_keep_others_from_being_called() -> None:

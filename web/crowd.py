@@ -1,0 +1,268 @@
+"""Viewers of one job whose sockets were taken over: one greenlet writes to all that stand at one place.
+
+A crowd is one viewer more: it has a cursor and a Reader, which decides what comes next, as for anybody;
+what comes it writes to all its sockets. A socket that does not take all of a write leaves the crowd: it
+has a greenlet again, and a Reader at its own cursor, and comes back when it has caught up. So a crowd
+waits for nobody, and nothing in this file knows what is in a log.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.socket import wait_write
+
+from rankcast.web.admissions import Admissions
+from rankcast.web.hangup import Hangups
+from rankcast.web.hub import Viewer
+from rankcast.web.stream import Place, Reader, Stream, farewell, parts
+
+#: Writes of a crowd before somebody else gets a turn: some two milliseconds.
+TURN = 256
+#: How a body in chunked coding ends (RFC 9112, section 7.1).
+LAST_CHUNK = b"0\r\n\r\n"
+
+log = logging.getLogger(__name__)
+
+
+def chunk(data: bytes) -> bytes:
+    """The same in chunked coding (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _is_ahead(place: Place, other: Place) -> bool:
+    """Whether who stands at `other` comes by `place`, in the log as both know it."""
+    return place[1] == other[1] and place[0] > other[0]
+
+
+class Sink:
+    """One viewer's socket. Either it is parked in a crowd, or a greenlet of its own writes to it."""
+
+    __slots__ = (
+        *("_fd", "_hangups", "_leave", "_timer", "_told"),
+        *("crowd", "greenlet", "is_due", "place", "sent"),
+    )
+
+    def __init__(
+        self,
+        fd: int,
+        place: Place,
+        *,
+        told: Callable[[int], None] | None,
+        leave: Callable[[], None],
+        hangups: Hangups,
+    ) -> None:
+        self._fd = fd
+        self._told = told
+        self._leave = leave
+        self._timer: Any = None
+        self._hangups = hangups
+        self.crowd: Crowd | None = None
+        self.greenlet: Any = None
+        #: Its time here is over.
+        self.is_due = False
+        #: Where its viewer stands, what is being written included; None once it is closed.
+        self.place: Place | None = place
+        #: Bytes, for the access log.
+        self.sent = 0
+        hangups.watch(fd, self.close)
+
+    def leave_in(self, seconds: float) -> None:
+        """Send the viewer away then."""
+        if seconds != float("inf"):
+            self._timer = gevent.get_hub().loop.timer(max(0.0, seconds))
+            self._timer.start(self._is_due)
+
+    def _is_due(self) -> None:
+        self.is_due = True
+        if self.greenlet is None:
+            self.end(farewell())
+
+    def take(self, data: bytes | memoryview) -> int:
+        """Write what the kernel takes now; how much that was. OSError for a client that is gone."""
+        try:
+            written = os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        self.sent += written
+        return written
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of it, however long that takes. OSError."""
+        rest = memoryview(data)
+        while rest:
+            if written := self.take(rest):
+                rest = rest[written:]
+            else:
+                wait_write(self._fd)
+
+    def end(self, last: bytes = b"") -> None:
+        """The stream ends here, in order."""
+        if self.place is None:
+            return
+        with contextlib.suppress(OSError):
+            self.take((chunk(last) if last else b"") + LAST_CHUNK)
+        self.close()
+
+    def close(self) -> None:
+        """May be called more than once."""
+        if self.place is None:
+            return
+        self.place = None
+        self._hangups.forget(self._fd)
+        if self._timer is not None:
+            self._timer.close()
+        os.close(self._fd)
+        if self.greenlet is not None and self.greenlet is not gevent.getcurrent():
+            self.greenlet.kill(block=False)
+        if self.crowd is not None:
+            self.crowd.lose(self)
+        self._leave()
+        if self._told is not None:
+            self._told(self.sent)
+
+
+class Crowd:
+    """All viewers of a job that stand at the same place, and those on their way there."""
+
+    def __init__(self, crowds: dict[str, "Crowd"], stream: Stream) -> None:
+        self._crowds = crowds
+        self._viewer: Viewer = stream.viewer
+        #: All of them; the parked stand at `_place`, and in order of their coming.
+        self._members: set[Sink] = set()
+        self._parked: dict[Sink, None] = {}
+        self._arriving: list[Sink] = []
+        #: How they were let in.
+        self.admissions = Admissions()
+        self._begin(stream.reader, stream.reader.place)
+
+    def _begin(self, like: Reader, place: Place) -> None:
+        self._reader: Reader = like.again(place, before_wait=self._admit)
+        self._place = place
+        self._is_running = True
+        self._greenlet = gevent.spawn(self._run)
+
+    def join(self, sink: Sink) -> None:
+        """Take a socket whose viewer has been sent all that there was."""
+        self._members.add(sink)
+        self._arriving.append(sink)
+        if self._is_running:
+            self._viewer.wake.set()
+        else:
+            self._go_on()
+
+    def lose(self, sink: Sink) -> None:
+        """It is closed."""
+        self._members.discard(sink)
+        self._parked.pop(sink, None)
+        if not self._members:
+            self._close()
+            self._viewer.leave()
+            self._greenlet.kill(block=False)
+
+    def _close(self) -> None:
+        """Nobody joins it any more."""
+        if self._crowds.get(self._viewer.feed.job_id) is self:
+            del self._crowds[self._viewer.feed.job_id]
+
+    def _run(self) -> None:
+        try:
+            self._admit()
+            for part in parts(self._reader):
+                self._cast(chunk(part), self._reader.place)
+                # A job that never pauses never lets the reader wait.
+                self._admit()
+            self._close()
+            self._admit()
+            self._end_parked()
+        except Exception:
+            # Without this greenlet nobody here would be sent anything any more. They have their cursors.
+            log.exception("writing to the viewers of job %s failed", self._viewer.feed.job_id)
+            for sink in list(self._members):
+                sink.close()
+        self._is_running = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The others have been sent the end. Who could not read as far, because Redis was away, is a crowd
+        of its own."""
+        places = [sink.place for sink in self._arriving if sink.place is not None]
+        if places:
+            self._begin(self._reader, places[0])
+
+    def _end_parked(self) -> None:
+        for count, sink in enumerate(list(self._parked), 1):
+            sink.end(farewell() if self._reader.is_leaving else b"")
+            if count % TURN == 0:
+                gevent.sleep(0)  # not a wait: lets others run
+
+    def _cast(self, data: bytes, place: Place) -> None:
+        """Write to all that are parked; they stand at `place` then."""
+        before, self._place, size = self._place, place, len(data)
+        for count, sink in enumerate(list(self._parked), 1):
+            # Others, who left while somebody else had a turn, stand elsewhere or nowhere.
+            if sink.place is before:
+                try:
+                    written = sink.take(data)
+                except OSError:
+                    sink.close()
+                else:
+                    sink.place = place
+                    if written < size:
+                        self._move(sink, memoryview(data)[written:], is_last=self._reader.is_over)
+            if count % TURN == 0:
+                gevent.sleep(0)  # not a wait: lets others run
+
+    def _admit(self) -> None:
+        """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it."""
+        if (place := self._reader.place) != self._place and place[0] == self._place[0]:
+            self._stand_at(place)
+        arriving, self._arriving = self._arriving, []
+        for sink in arriving:
+            if sink.place is None:
+                continue
+            if sink.place == self._place:
+                sink.place = self._place
+                sink.greenlet = None
+                self._parked[sink] = None
+                if sink.is_due:
+                    sink.end(farewell())
+            elif _is_ahead(sink.place, self._place):
+                self._arriving.append(sink)
+            else:
+                self._move(sink)
+
+    def _stand_at(self, place: Place) -> None:
+        """The same place, by another count: the log was found shorter, but not by what is here."""
+        before, self._place = self._place, place
+        for sink in self._parked:
+            if sink.place is before:
+                sink.place = place
+
+    def _move(self, sink: Sink, rest: bytes | memoryview = b"", *, is_last: bool = False) -> None:
+        self._parked.pop(sink, None)
+        sink.greenlet = gevent.spawn(self._catch_up, sink, rest, is_last)
+
+    def _catch_up(self, sink: Sink, rest: bytes | memoryview, is_last: bool) -> None:
+        """Write the rest of what the crowd was sent, and what came after, at the client's own pace."""
+        assert sink.place is not None
+        reader = self._reader.again(sink.place)
+        try:
+            sink.write(rest)
+            for part in () if is_last else parts(reader.pending()):
+                sink.write(chunk(part))
+                sink.place = reader.place
+                if sink.is_due:
+                    break
+        except Exception as error:
+            if not isinstance(error, OSError):
+                log.exception("a viewer of job %s could not catch up", self._viewer.feed.job_id)
+            sink.close()
+            return
+        if is_last or reader.is_over or sink.is_due:
+            sink.end(farewell() if reader.is_leaving or sink.is_due else b"")
+        else:
+            self.join(sink)
