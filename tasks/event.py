@@ -93,11 +93,17 @@ def encode_batch(prev: EventId, events: Iterable[tuple[EventId, str, bytes | Non
 def decode_batch(message: bytes) -> Sequence[Event]:
     """The events of a channel message, each with the id before it; ValueError if it is not one."""
     head, *lines = message.split(b"\n")
-    prev = EventId.parse(head)
+    prev = _id_on_channel(head)
     events = []
     for line in lines:
         event_id, kind, *data = line.split(b"\t", 2)
-        this = EventId.parse(event_id)
+        this = _id_on_channel(event_id)
         events.append(Event(this, prev, kind.decode(), data[0] if data else None))
         prev = this
     return events
+
+
+def _id_on_channel(text: bytes) -> EventId:
+    """As parse, of what the append script wrote: quicker. ValueError for what it never does."""
+    fence, seq = text.split(b"-")
+    return EventId(int(fence), int(seq))

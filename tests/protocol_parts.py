@@ -1,6 +1,5 @@
 """The processes and viewers of protocol_model.py: the real Python sides, without their threads."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
@@ -129,7 +128,7 @@ class _Place:
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self.wake = threading.Event()
+        self.notify: Callable[[], None] = lambda: None
         feed.viewers.add(self)  # type: ignore[arg-type]
 
 

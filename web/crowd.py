@@ -1,9 +1,10 @@
-"""Viewers of one job whose sockets were taken over: one greenlet writes to all that stand at one place.
+"""Viewers of one job whose sockets were taken over: all that stand at one place are written to in one go.
 
 A crowd is one viewer more: it has a cursor and a Reader, which decides what comes next, as for anybody;
-what comes it writes to all its sockets. A socket that does not take all of a write leaves the crowd: it
-has a greenlet again, and a Reader at its own cursor, and comes back when it has caught up. So a crowd
-waits for nobody, and nothing in this file knows what is in a log.
+what comes it writes to all its sockets. Few of them are written to by whoever brings the news; for many,
+or where Redis has to be asked, a greenlet is begun. A socket that does not take all of a write leaves the
+crowd: it has a greenlet of its own, and a Reader at its own cursor, and comes back when it has caught up.
+So a crowd waits for nobody, and nothing in this file knows what is in a log.
 """
 
 import contextlib
@@ -15,11 +16,16 @@ from typing import Any
 import gevent
 from gevent.socket import wait_write
 
+from rankcast.web import sse
 from rankcast.web.admissions import Admissions
 from rankcast.web.hangup import Hangups
 from rankcast.web.hub import Viewer
-from rankcast.web.stream import Place, Reader, Stream, farewell, parts
+from rankcast.web.keepalives import Keepalives
+from rankcast.web.stream import Place, Reader, Stream, farewell, joined, parts
+from rankcast.web.tail import Batch
 
+#: So many sockets are written to before whoever brought the news goes on.
+FEW = 8
 #: Writes of a crowd before somebody else gets a turn: some two milliseconds.
 TURN = 256
 #: How a body in chunked coding ends (RFC 9112, section 7.1).
@@ -31,6 +37,9 @@ log = logging.getLogger(__name__)
 def chunk(data: bytes) -> bytes:
     """The same in chunked coding (RFC 9112, section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+KEEPALIVE = chunk(sse.KEEPALIVE)
 
 
 def _is_ahead(place: Place, other: Place) -> bool:
@@ -128,8 +137,9 @@ class Sink:
 class Crowd:
     """All viewers of a job that stand at the same place, and those on their way there."""
 
-    def __init__(self, crowds: dict[str, "Crowd"], stream: Stream) -> None:
+    def __init__(self, crowds: dict[str, "Crowd"], keepalives: Keepalives, stream: Stream) -> None:
         self._crowds = crowds
+        self._keepalives = keepalives
         self._viewer: Viewer = stream.viewer
         #: All of them; the parked stand at `_place`, and in order of their coming.
         self._members: set[Sink] = set()
@@ -137,61 +147,112 @@ class Crowd:
         self._arriving: list[Sink] = []
         #: How they were let in.
         self.admissions = Admissions()
-        self._begin(stream.reader, stream.reader.place)
-
-    def _begin(self, like: Reader, place: Place) -> None:
-        self._reader: Reader = like.again(place, before_wait=self._admit)
-        self._place = place
-        self._is_running = True
-        self._greenlet = gevent.spawn(self._run)
+        self._place = stream.reader.place
+        self._reader: Reader = stream.reader.again(self._place)
+        #: Somebody is writing, and looks again afterwards where there may be more to see by then.
+        self._is_busy = self._is_stale = False
+        self._greenlet: Any = None
+        keepalives.spoke(self)
+        stream.viewer.notify = self.look
 
     def join(self, sink: Sink) -> None:
         """Take a socket whose viewer has been sent all that there was."""
         self._members.add(sink)
-        self._arriving.append(sink)
-        if self._is_running:
-            self._viewer.wake.set()
+        if sink.place == self._place and not self._is_busy:
+            self._park(sink)
         else:
-            self._go_on()
+            self._arriving.append(sink)
+            self.look()
 
     def lose(self, sink: Sink) -> None:
         """It is closed."""
         self._members.discard(sink)
         self._parked.pop(sink, None)
-        if not self._members:
-            self._close()
-            self._viewer.leave()
+        if self._members:
+            return
+        self._close()
+        self._keepalives.forget(self)
+        self._viewer.leave()
+        if self._greenlet is not None and self._greenlet is not gevent.getcurrent():
             self._greenlet.kill(block=False)
+
+    def look(self) -> None:
+        """There may be more to see, or somebody to let in. Waits for nothing."""
+        self._is_stale = True
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            is_done = len(self._parked) <= FEW and self._write_at_hand()
+        except Exception:
+            self._fail()
+            is_done = True
+        if is_done:
+            self._is_busy = False
+        else:
+            self._greenlet = gevent.spawn(self._write_all)
+
+    def keep_alive(self) -> None:
+        """Nothing was written for a while; also to those who wait to be let in, who try again then."""
+        self._keepalives.spoke(self)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            arriving, self._arriving = self._arriving, []
+            for sink in arriving:
+                if sink.place is not None:
+                    self._move(sink, KEEPALIVE)
+            self._cast(KEEPALIVE, self._place)
+        except Exception:
+            self._fail()
+        self._is_busy = False
+        # Redis may be back without a word to this crowd.
+        self.look()
+
+    def _write_at_hand(self) -> bool:
+        """Write what is in memory; False where it is over, or the rest must be read."""
+        batches: list[Batch] | None = []
+        while self._is_stale and batches is not None:
+            self._is_stale = False
+            self._admit()
+            while batches := self._reader.at_hand():
+                self._cast(chunk(joined(batches)), self._reader.place)
+        return batches is not None
+
+    def _write_all(self) -> None:
+        """Write what there is, from wherever it is to be had, and the end."""
+        try:
+            self._is_stale = True
+            while self._is_stale and not self._reader.is_over:
+                self._is_stale = False
+                self._admit()
+                for part in parts(self._reader.pending()):
+                    self._cast(chunk(part), self._reader.place)
+                    # A job that never pauses never lets this end.
+                    self._admit()
+                self._admit()
+            if self._reader.is_over:
+                self._close()
+                self._admit()
+                self._end_parked()
+        except Exception:
+            self._fail()
+        self._greenlet = None
+        self._is_busy = False
+        if self._is_stale and self._arriving:
+            self.look()
+
+    def _fail(self) -> None:
+        """What failed would fail again: they have their cursors, and come back."""
+        log.exception("writing to the viewers of job %s failed", self._viewer.feed.job_id)
+        for sink in list(self._members):
+            sink.close()
 
     def _close(self) -> None:
         """Nobody joins it any more."""
         if self._crowds.get(self._viewer.feed.job_id) is self:
             del self._crowds[self._viewer.feed.job_id]
-
-    def _run(self) -> None:
-        try:
-            self._admit()
-            for part in parts(self._reader):
-                self._cast(chunk(part), self._reader.place)
-                # A job that never pauses never lets the reader wait.
-                self._admit()
-            self._close()
-            self._admit()
-            self._end_parked()
-        except Exception:
-            # Without this greenlet nobody here would be sent anything any more. They have their cursors.
-            log.exception("writing to the viewers of job %s failed", self._viewer.feed.job_id)
-            for sink in list(self._members):
-                sink.close()
-        self._is_running = False
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """The others have been sent the end. Who could not read as far, because Redis was away, is a crowd
-        of its own."""
-        places = [sink.place for sink in self._arriving if sink.place is not None]
-        if places:
-            self._begin(self._reader, places[0])
 
     def _end_parked(self) -> None:
         for count, sink in enumerate(list(self._parked), 1):
@@ -201,6 +262,7 @@ class Crowd:
 
     def _cast(self, data: bytes, place: Place) -> None:
         """Write to all that are parked; they stand at `place` then."""
+        self._keepalives.spoke(self)
         before, self._place, size = self._place, place, len(data)
         for count, sink in enumerate(list(self._parked), 1):
             # Others, who left while somebody else had a turn, stand elsewhere or nowhere.
@@ -225,15 +287,15 @@ class Crowd:
             if sink.place is None:
                 continue
             if sink.place == self._place:
-                sink.place = self._place
-                sink.greenlet = None
-                self._parked[sink] = None
-                if sink.is_due:
-                    sink.end(farewell())
-            elif _is_ahead(sink.place, self._place):
+                self._park(sink)
+            elif _is_ahead(sink.place, self._place) and not self._reader.is_over:
                 self._arriving.append(sink)
             else:
                 self._move(sink)
+
+    def _park(self, sink: Sink) -> None:
+        sink.place = self._place
+        self._parked[sink] = None
 
     def _stand_at(self, place: Place) -> None:
         """The same place, by another count: the log was found shorter, but not by what is here."""
@@ -249,7 +311,7 @@ class Crowd:
     def _catch_up(self, sink: Sink, rest: bytes | memoryview, is_last: bool) -> None:
         """Write the rest of what the crowd was sent, and what came after, at the client's own pace."""
         assert sink.place is not None
-        reader = self._reader.again(sink.place)
+        began, reader = sink.place, self._reader.again(sink.place)
         try:
             sink.write(rest)
             for part in () if is_last else parts(reader.pending()):
@@ -264,5 +326,9 @@ class Crowd:
             return
         if is_last or reader.is_over or sink.is_due:
             sink.end(farewell() if reader.is_leaving or sink.is_due else b"")
-        else:
-            self.join(sink)
+            return
+        sink.greenlet, sink.place = None, reader.place
+        self._arriving.append(sink)
+        # Else Redis is away: until there is news, looking again would find the same.
+        if sink.place != began or sink.place == self._place:
+            self.look()

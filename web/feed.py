@@ -112,6 +112,16 @@ class Feed:
             if other.found == [] and other.history == self._history:
                 return []
 
+    @property
+    def heard(self) -> EventId | None:
+        """The newest event known of here; None until it is known where the log ends."""
+        return self._tail.heard
+
+    def heard_after(self, cursor: EventId) -> list[Batch] | None:
+        """The same, and never waits: None where the log must be read for it."""
+        with self._lock:
+            return self._known_after(cursor)
+
     def doubt(self) -> None:
         """The subscription was interrupted: compare with the record at the next chance."""
         self.is_confirmed.clear()
@@ -143,7 +153,7 @@ class Feed:
 
     def wake(self) -> None:
         for viewer in tuple(self.viewers):
-            viewer.wake.set()
+            viewer.notify()
 
     def _known_start(self, cursor: EventId) -> Start | None:
         with self._lock:

@@ -6,7 +6,8 @@ job's record says was written: after every reconnect, and for a job that has bee
 a lost last event is found although nothing follows it.
 
 The connection is redis-py's `Connection` with its parser and not its `PubSub`, which reconnects in
-silence. Plain threads: under gunicorn's gevent worker they are greenlets.
+silence. Plain threads: under gunicorn's gevent worker they are greenlets. Who hears a message also writes
+it to the job's viewers, where they are few: one event of one job is one turn of one greenlet.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -33,8 +34,9 @@ CONFIRM_TIMEOUT_S = 5.0
 #: A connection without a word for this long, PONGs included, is dead.
 READ_TIMEOUT_S = 10.0
 LONGEST_BACK_OFF_S = 1.0
-#: Messages handled before other greenlets get their turn: reading does not yield while bytes are there.
-TURN_BYTES = 64 * 1024
+#: How long messages are handled before other greenlets get their turn: reading does not yield while bytes
+#: are there.
+TURN_S = 0.005
 #: Jobs compared in one pipelined call; channels named in one SUBSCRIBE.
 AT_ONCE = 500
 CLIENT_NAME = "rankcast-hub"
@@ -44,12 +46,14 @@ T = TypeVar("T")
 
 
 class Viewer:
-    """One stream's place at a feed: wait on `wake`, and leave when done."""
+    """One stream's place at a feed, until it leaves."""
+
+    __slots__ = ("_hub", "feed", "notify")
 
     def __init__(self, hub: "Hub", feed: Feed) -> None:
         self.feed = feed
-        #: Set when there may be more to see; clear it before looking.
-        self.wake = threading.Event()
+        #: Called when there may be more to see, by whoever found out: it waits for nothing.
+        self.notify: Callable[[], None] = _ignore
         self._hub = hub
 
     @property
@@ -65,6 +69,10 @@ class Viewer:
     def leave(self) -> None:
         """May be called more than once."""
         self._hub.leave(self)
+
+
+def _ignore() -> None:
+    """Nobody looks yet."""
 
 
 class Hub:
@@ -91,6 +99,7 @@ class Hub:
         #: never be taken for that of a later subscription to the same channel.
         self._unconfirmed: deque[Feed] = deque()
         self._is_connected = False
+        self._heard_at = 0.0
         self._started_in: int | None = None
         self._closed = threading.Event()
         self._look_now = threading.Event()
@@ -174,9 +183,13 @@ class Hub:
 
     def _connect(self) -> None:
         self._connection.connect()
+        # A timer each time that nothing is there to be read would cost more than what is read; who
+        # watches finds a connection that is dead.
+        self._connection.update_current_socket_timeout(None)
         with self._lock:
             if self._closed.is_set():
                 raise redis.ConnectionError("closed while it was connecting")
+            self._heard_at = time.monotonic()
             self._is_connected = True
             self._subscribe(list(self._feeds.values()))
 
@@ -189,17 +202,19 @@ class Hub:
                 feed.doubt()
 
     def _hear(self) -> None:
-        turn = 0
+        turn_s = 0.0
         while True:
-            match self._connection.read_response():
+            reply = self._connection.read_response()
+            self._heard_at = time.monotonic()
+            match reply:
                 case [b"message", channel, content]:
                     self._message(channel, content)
-                    turn += len(content)
                 case [b"subscribe", *_]:
                     self._confirmed()
-            if turn > TURN_BYTES:
-                turn = 0
-                time.sleep(0)  # not a wait: lets the viewers' greenlets run
+            turn_s += time.monotonic() - self._heard_at
+            if turn_s > TURN_S:
+                turn_s = 0.0
+                time.sleep(0)  # not a wait: lets other greenlets run
 
     def _message(self, channel: bytes, content: bytes) -> None:
         feed = self._feeds.get(channel)
@@ -233,12 +248,11 @@ class Hub:
     # Repair
 
     def _watch(self) -> None:
-        """Find what was published and not heard. The PING makes a dead connection be noticed."""
+        """Find what was published and not heard, and a connection that is dead: PING is answered."""
         while not self._closed.is_set():
             self._look_now.wait(self._silence_s)
             self._look_now.clear()
-            with self._lock:
-                self._send("PING")
+            self._ask_for_life()
             try:
                 self._compare(self._followed(), silent_since=time.monotonic() - self._silence_s)
             except StoreUnavailable as error:
@@ -246,6 +260,15 @@ class Hub:
             except Exception:
                 # Without this thread a lost event would never be found.
                 log.exception("comparing what was heard with what was written failed")
+
+    def _ask_for_life(self) -> None:
+        with self._lock:
+            if self._is_connected and time.monotonic() - self._heard_at > READ_TIMEOUT_S:
+                log.warning("Redis has not said a word for %.0f s: connecting anew", READ_TIMEOUT_S)
+                # Whoever reads from it fails at once.
+                self._connection.disconnect()
+            else:
+                self._send("PING")
 
     def _compare(self, feeds: Sequence[Feed], silent_since: float) -> None:
         seen = [(feed, feed.furthest_if_due(silent_since)) for feed in feeds]

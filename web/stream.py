@@ -12,6 +12,7 @@ what follows does not follow what was sent before.
 import logging
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -60,7 +61,6 @@ class Reader:
         keepalive_s: float,
         lifetime_s: float = math.inf,
         ends_with_process: bool = True,
-        before_wait: Callable[[], None] | None = None,
     ) -> None:
         self._viewer = viewer
         self._feed = viewer.feed
@@ -72,35 +72,29 @@ class Reader:
         self._leaves_at = time.monotonic() + lifetime_s * random.uniform(
             1 - LIFETIME_JITTER, 1 + LIFETIME_JITTER
         )
-        self._before_wait = before_wait
         self._has_end = False
 
-    def again(self, place: Place, *, before_wait: Callable[[], None] | None = None) -> "Reader":
-        """Another for the same job, at a place where this one or one like it has stood, for good.
-
-        It calls `before_wait` each time that it has nothing to give.
-        """
+    def again(self, place: Place) -> "Reader":
+        """Another for the same job, at a place where this one or one like it has stood, for good."""
         reader = Reader(
             viewer=self._viewer,
             start=Start(place[0]),
             keepalive_s=self._keepalive_s,
             ends_with_process=self._ends_with_process,
-            before_wait=before_wait,
         )
         reader._rollbacks = place[1]
         return reader
 
     def __iter__(self) -> Iterator[list[Batch] | None]:
-        sent_at = time.monotonic()
+        sent_at, wake = time.monotonic(), threading.Event()
+        self._viewer.notify = wake.set
         while not self.is_over:
-            self._viewer.wake.clear()
+            wake.clear()
             if batches := self._next():
                 yield batches
                 sent_at = time.monotonic()
                 continue
-            if self._before_wait is not None:
-                self._before_wait()
-            if not self._viewer.wake.wait(self._patience_s(sent_at)) and not self.is_leaving:
+            if not wake.wait(self._patience_s(sent_at)) and not self.is_leaving:
                 yield None
                 sent_at = time.monotonic()
 
@@ -108,6 +102,18 @@ class Reader:
         """The same without waiting: what there is to be sent now."""
         while not self.is_over and (batches := self._next()):
             yield batches
+
+    def at_hand(self) -> list[Batch] | None:
+        """What of that is in memory: [] is nothing, None that the rest needs more than a look there."""
+        is_plain = self._notice is None and self._rollbacks == self._feed.rollbacks and not self._feed.is_gone
+        if not is_plain or self.is_over:
+            return None
+        if self._cursor == self._feed.heard:
+            return []
+        batches = self._feed.heard_after(self._cursor)
+        if not batches or batches[0].prev == self._cursor:
+            return batches and self._take(batches)
+        return None
 
     @property
     def leaves_in_s(self) -> float:
@@ -221,7 +227,7 @@ def parts(reader: Iterable[list[Batch] | None]) -> Iterator[bytes]:
             if batches is None:
                 yield sse.KEEPALIVE
                 continue
-            part = b"".join([batch.frames for batch in batches])
+            part = joined(batches)
             # A write may wait a long time for its client, and of a batch that is not in the tail, or not
             # any more, nothing but the frames is needed.
             batches.clear()
@@ -229,6 +235,10 @@ def parts(reader: Iterable[list[Batch] | None]) -> Iterator[bytes]:
     except UnknownJob:
         told = sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
         yield told + sse.frame_without_id(END, b'{"state":"lost"}')
+
+
+def joined(batches: Iterable[Batch]) -> bytes:
+    return b"".join([batch.frames for batch in batches])
 
 
 def writes(part: bytes) -> Iterator[bytes]:

@@ -31,14 +31,21 @@ _last = attrgetter("last")
 class Batch:
     """Some events in order, at least one, with the bytes of their frames made once for all viewers."""
 
-    __slots__ = ("_frames", "events", "last", "prev", "size")
+    __slots__ = ("_frames", "events", "is_whole", "last", "prev", "size")
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
         self.prev: EventId = events[0].prev
         self.last: EventId = events[-1].id
         #: Bytes in memory, about.
-        self.size = sum([len(event.data or b"") for event in events]) + EVENT_OVERHEAD_BYTES * len(events)
+        self.size = EVENT_OVERHEAD_BYTES * len(events)
+        #: It has the data of all its events.
+        self.is_whole = True
+        for event in events:
+            if event.data is None:
+                self.is_whole = False
+            else:
+                self.size += len(event.data)
         self._frames: bytes | None = None
 
     @property
@@ -81,7 +88,7 @@ class Tail:
         if batch.prev != self.heard:
             self._clear()
         self.heard, self.has_end = batch.last, batch.has_end
-        if any(event.data is None for event in batch.events):
+        if not batch.is_whole:
             self._clear()
             return
         self._batches.append(batch)

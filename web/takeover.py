@@ -20,6 +20,7 @@ from rankcast.tasks.errors import RankcastError
 from rankcast.web import sse
 from rankcast.web.admissions import Admission
 from rankcast.web.crowd import Crowd, Sink
+from rankcast.web.keepalives import Keepalives
 from rankcast.web.services import Services
 from rankcast.web.stream import (
     RETRY_MS,
@@ -39,6 +40,7 @@ class TakeOver:
         self._app = app
         self._services = services
         self._crowds: dict[str, Crowd] = {}
+        self._keepalives = Keepalives(services.settings.keepalive_s)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         stream = self._let_in_again(environ, start_response)
@@ -107,7 +109,7 @@ class TakeOver:
         sink.leave_in(stream.reader.leaves_in_s)
         job_id = stream.viewer.feed.job_id
         found = self._crowds.get(job_id)
-        sink.crowd = crowd = found or Crowd(self._crowds, stream)
+        sink.crowd = crowd = found or Crowd(self._crowds, self._keepalives, stream)
         self._crowds[job_id] = crowd
         crowd.join(sink)
         if found is not None:

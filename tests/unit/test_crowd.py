@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Iterator
 
 import gevent
-import gevent.event
 import pytest
 from gevent.socket import wait_read
 
@@ -17,11 +16,13 @@ from rankcast.web import crowd
 from rankcast.web.crowd import Crowd, Sink
 from rankcast.web.feed import Feed
 from rankcast.web.hangup import Hangups
+from rankcast.web.keepalives import Keepalives
 from rankcast.web.pages import Pages
 from rankcast.web.stream import Reader, Stream
 from rankcast.web.tail import TAIL_BYTES
 
 PATIENCE_S = 20
+KEEPALIVE_S = 600.0
 
 
 class Job:
@@ -53,13 +54,13 @@ class Job:
 
 
 class Viewer:
-    """As the hub's, to be waited for by greenlets."""
+    """As the hub's."""
 
     is_closing = is_last_call = False
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self.wake = gevent.event.Event()
+        self.notify: Callable[[], None] = lambda: None
         self.has_left = False
         feed.viewers.add(self)  # type: ignore[arg-type]
 
@@ -100,7 +101,8 @@ class Company:
         self.hangups = Hangups()
         self._clients: list[Client] = []
         reader = self.reader(START)
-        self.crowd = self.crowds["job"] = Crowd(self.crowds, Stream(reader, self.viewer, lambda: None))  # type: ignore[arg-type]
+        stream = Stream(reader, self.viewer, lambda: None)  # type: ignore[arg-type]
+        self.crowd = self.crowds["job"] = Crowd(self.crowds, Keepalives(KEEPALIVE_S), stream)
 
     def reader(self, after: EventId) -> Reader:
         return Reader(viewer=self.viewer, start=Start(after), keepalive_s=600)  # type: ignore[arg-type]
