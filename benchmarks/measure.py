@@ -8,6 +8,7 @@ transcript, and that contender has no number but the fault.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ class Sample:
     figures: Mapping[str, float]
     fault: str | None = None
     raw: dict[str, Any] = field(default_factory=dict)
+    #: What its first figure was made of, by name, in the row's `part_unit`: told below it, and not judged.
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Row:
     title: str
     figures: Sequence[Figure]
     contenders: Sequence[Contender]
+    part_unit: str = ""
     rounds: int = 5
     warm_ups: int = 1
 
@@ -112,6 +116,12 @@ class Result:
         if self.missing or self.fault or not self.samples:
             return None
         return median(self.values(figure))
+
+    def parts(self) -> dict[str, list[float]]:
+        """What the first figure was made of, all rounds, by name; none where there is no honest number."""
+        if self.missing or self.fault or not self.samples:
+            return {}
+        return {name: [sample.parts[name] for sample in self.samples] for name in self.samples[0].parts}
 
     def worst(self, figure: Figure) -> float | None:
         """What a promise is judged by; None where there is no honest number."""
@@ -152,6 +162,14 @@ def _rotated(results: Sequence[Result], number: int) -> Iterator[Result]:
 def percentile(values: Sequence[float], percent: float) -> float:
     """Nearest rank: the smallest value that `percent` of all do not exceed."""
     return sorted(values)[max(0, ceil(len(values) * percent / 100) - 1)]
+
+
+def growth(costs: Sequence[float]) -> float:
+    """How much dearer a larger count is than any smaller one; `costs` from the smallest count up.
+
+    1 where none is dearer: what gets cheaper with more does not grow.
+    """
+    return max([1.0, *(more / fewer for fewer, more in combinations(costs, 2))])
 
 
 def times(reply: dict[str, Any], **percents: float) -> Sample:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -32,34 +33,50 @@ class Line(NamedTuple):
 
 
 def lines(results: Sequence[Result]) -> Iterator[Line]:
-    """One line a figure and contender; peers carry their ratio to the first of ours."""
+    """One line a figure and contender; peers carry their ratio to the first of ours.
+
+    What a first figure was made of follows it, a line each.
+    """
+    first, *_ = results[0].row.figures
     for figure in results[0].row.figures:
         medians = [(result.contender.is_ours, result.median(figure)) for result in results]
-        ours = next(median for is_ours, median in medians if is_ours)
-        peer = next((median for is_ours, median in medians if not is_ours), None)
+        ours = next(value for is_ours, value in medians if is_ours)
+        peer = next((value for is_ours, value in medians if not is_ours), None)
         for result in results:
             yield _line(result, figure, ours, peer)
+            if figure is first:
+                yield from _part_lines(result, figure)
 
 
 def _line(result: Result, figure: Figure, ours: float | None, peer: float | None) -> Line:
-    what, who = f"{result.row.title} ({figure.key})", result.contender.name
+    what, who = _what(result, figure), result.contender.name
     value = result.median(figure)
     if value is None:
         return Line(what, who, result.missing or f"wrong: {result.fault}", "", "", "", "", "")
     values = result.values(figure)
-    spread = f"{number(min(values))} – {number(max(values))}"
+    told = f"{number(value)} {figure.unit}", spread(values)
     if result.contender.is_ours:
         must, aim = figure.goals(peer)
-        told = f"{number(value)} {figure.unit}", spread, ""
-        return Line(what, who, *told, goal(figure, must), goal(figure, aim), figure.verdict(value, peer))
-    return Line(what, who, f"{number(value)} {figure.unit}", spread, _ratio(figure, ours, value), "", "", "")
+        return Line(what, who, *told, "", goal(figure, must), goal(figure, aim), figure.verdict(value, peer))
+    return Line(what, who, *told, _ratio(figure, ours, value), "", "", "")
+
+
+def _what(result: Result, figure: Figure) -> str:
+    return f"{result.row.title} ({figure.key})"
+
+
+def _part_lines(result: Result, figure: Figure) -> Iterator[Line]:
+    what, unit = _what(result, figure), result.row.part_unit
+    for name, values in result.parts().items():
+        told = f"{number(median(values))} {unit}", spread(values)
+        yield Line(what, f"· {name}", *told, "", "", "", "")
 
 
 def fault_lines(results: Sequence[Result]) -> Iterator[Sequence[str]]:
     """One line a figure and way of the fault; what is promised is judged by the worst round."""
     for figure in results[0].row.figures:
         for result in results:
-            yield [f"{result.row.title} ({figure.key})", result.contender.name, *_fault_cells(result, figure)]
+            yield [_what(result, figure), result.contender.name, *_fault_cells(result, figure)]
 
 
 def _fault_cells(result: Result, figure: Figure) -> Sequence[str]:
@@ -67,9 +84,9 @@ def _fault_cells(result: Result, figure: Figure) -> Sequence[str]:
     if middle is None or worst is None:
         return ["", result.missing or f"wrong: {result.fault}", *[""] * 5]
     values = result.values(figure)
-    spread = [f"{number(value)} {figure.unit}" for value in (min(values), middle, max(values))]
+    told = [f"{number(value)} {figure.unit}" for value in (min(values), middle, max(values))]
     goals = goal(figure, figure.must), goal(figure, figure.aim)
-    return [str(len(values)), *spread, *goals, figure.verdict(worst)]
+    return [str(len(values)), *told, *goals, figure.verdict(worst)]
 
 
 def _ratio(figure: Figure, ours: float | None, peer: float) -> str:
@@ -82,6 +99,10 @@ def _ratio(figure: Figure, ours: float | None, peer: float) -> str:
 
 def goal(figure: Figure, limit: float | None) -> str:
     return "" if limit is None else f"{'≥' if figure.is_better_high else '≤'} {number(limit)} {figure.unit}"
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{number(min(values))} – {number(max(values))}"
 
 
 def number(value: float) -> str:
@@ -126,12 +147,14 @@ def _row_as_json(results: Sequence[Result]) -> dict[str, Any]:
             "missing": result.missing,
             "fault": result.fault,
             "medians": {figure.key: result.median(figure) for figure in row.figures},
+            "parts": {name: median(values) for name, values in result.parts().items()},
             "rounds": [asdict(sample) for sample in result.samples],
         }
         for result in results
     ]
     goals = [asdict(figure) for figure in row.figures]
-    return {"key": row.key, "title": row.title, "figures": goals, "contenders": contenders}
+    told = {"key": row.key, "title": row.title, "figures": goals, "part_unit": row.part_unit}
+    return told | {"contenders": contenders}
 
 
 def describe_machine() -> dict[str, Any]:

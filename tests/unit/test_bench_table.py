@@ -1,0 +1,45 @@
+"""What the benchmarks' table makes of the figures."""
+
+import pytest
+
+from benchmarks.measure import Contender, Figure, Result, Row, Sample, growth
+from benchmarks.report import lines
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ([10.0, 10.0, 15.0], 1.5),
+        ([10.0, 8.0, 12.0], 1.5),
+        ([20.0, 10.0, 5.0], 1.0),
+        ([30.0, 10.0, 20.0], 2.0),
+        ([7.0], 1.0),
+    ],
+)
+def test_growth_is_what_a_larger_count_costs_more_than_a_smaller_one(costs, expected):
+    """What gets cheaper with more is flat."""
+    assert growth(costs) == expected
+
+
+def test_what_a_figure_was_made_of_follows_it():
+    """The first figure's line, a line each part with its median, then the other figures."""
+    samples = [
+        Sample({"growth": 2.0, "p99": 3.0}, parts={"10 jobs": 1.0, "1,000 jobs": cost}) for cost in (2, 4)
+    ]
+    ours = Contender("ours", lambda bench: samples[0], is_ours=True)
+    figures = [Figure("growth", "×", must=2.5), Figure("p99", "ms")]
+    row = Row(key="row", title="a row", figures=figures, contenders=[ours], part_unit="ms")
+    told = [line[:4] for line in lines([Result(row, ours, samples)])]
+    assert told == [
+        ("a row (growth)", "ours", "2 ×", "2 – 2"),
+        ("a row (growth)", "· 10 jobs", "1 ms", "1 – 1"),
+        ("a row (growth)", "· 1,000 jobs", "3 ms", "2 – 4"),
+        ("a row (p99)", "ours", "3 ms", "3 – 3"),
+    ]
+
+
+def test_a_wrong_transcript_leaves_no_part_either():
+    samples = [Sample({"growth": 1.0}, "received 3 of 4", parts={"10 jobs": 1.0})]
+    ours = Contender("ours", lambda bench: samples[0], is_ours=True)
+    row = Row(key="row", title="a row", figures=[Figure("growth", "×")], contenders=[ours])
+    assert [line.median for line in lines([Result(row, ours, samples)])] == ["wrong: received 3 of 4"]
