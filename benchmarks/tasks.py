@@ -46,9 +46,11 @@ class Group(DistributedWorker):
 
 @task("bench/noop")
 class Noop(DistributedWorker):
-    """Returns what it was given."""
+    """Returns what it was given; one that holds keeps its slot until it is cancelled."""
 
-    def __call__(self, number: int) -> int:
+    def __call__(self, number: int, holds: bool = False) -> int:
+        while holds and not self.cancelled:
+            time.sleep(0.005)
         return number
 
 

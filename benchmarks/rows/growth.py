@@ -4,15 +4,22 @@ What gets cheaper with more is flat. Each count's own cost is told below the fig
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from benchmarks.actor import Actor, Reply
 from benchmarks.bench import Bench
 from benchmarks.load import Crowd, put
 from benchmarks.measure import Contender, Figure, Row, Sample, growth
+from benchmarks.system import System
 
 VIEWERS = (100, 1000, 5000, 9500)
 #: Jobs that have ended and are kept, and how many are submitted beside them.
 KEPT = (10, 1000, 100_000)
 JOBS = 200
+#: Jobs that wait in the task's queue, and how many are taken from its head meanwhile. 100,000 is its limit.
+QUEUED = (10, 1000, 20_000)
+TAKEN = 300
 
 
 def viewers(bench: Bench) -> Sample:
@@ -31,6 +38,34 @@ def kept_jobs(bench: Bench) -> Sample:
         took.append(1000 / reply["rate"])
         faults.append(reply["fault"])
     return _sample(KEPT, "kept", took, next(filter(None, faults), None))
+
+
+def queued_jobs(bench: Bench) -> Sample:
+    """Time of a job of the highest priority, to submit it over HTTP and to run it, one warm slot.
+
+    All that wait have the lowest, and their wake-ups lie before its own.
+    """
+    logs = bench.logs / "queued"
+    logs.mkdir(exist_ok=True)
+    with System(logs) as system, _submitter(system, logs) as submitter:
+        submitter.ask("hold")
+        # The first turn warms up.
+        _, *replies = [_take(system, submitter, waiting) for waiting in (QUEUED[0], *QUEUED)]
+        submitter.ask("release")
+    took = [reply["submit_ms"] + reply["run_ms"] for reply in replies]
+    sample = _sample(QUEUED, "queued", took, next(filter(None, (reply["fault"] for reply in replies)), None))
+    return replace(sample, raw={"replies": replies})
+
+
+def _submitter(system: System, logs: Path) -> Actor:
+    return Actor("benchmarks.submitter", "127.0.0.1", str(system.port), log=logs / "submitter.log")
+
+
+def _take(system: System, submitter: Actor, waiting: int) -> Reply:
+    system.queue_jobs(waiting)
+    reply = submitter.ask("jobs_before_others", count=TAKEN)
+    left = system.queued_count()
+    return reply if left == waiting else {**reply, "fault": f"{left:,} of {waiting:,} wait still"}
 
 
 def _sample(counts: Sequence[int], of_what: str, costs: Sequence[float], fault: str | None) -> Sample:
@@ -56,6 +91,15 @@ ROWS = (
         part_unit="ms a job",
         # Those that are kept stay: it can be measured once.
         rounds=1,
+        warm_ups=0,
+    ),
+    Row(
+        key="growth-queued",
+        title=f"a job with {', '.join(f'{count:,}' for count in QUEUED)} queued behind it",
+        figures=[FIGURE],
+        contenders=[Contender("rankcast, submit and run of a job over HTTP", queued_jobs, is_ours=True)],
+        part_unit="ms a job",
+        rounds=2,
         warm_ups=0,
     ),
 )
