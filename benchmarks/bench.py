@@ -84,6 +84,10 @@ class Bench:
         return self._actor("peers.redis_stream", self.system.redis_url, role="subscriber")
 
     @cached_property
+    def floors(self) -> Actor:
+        return self._actor("peers.floors", self.system.redis_url, str(self.logs))
+
+    @cached_property
     def fal_distributed(self) -> Actor:
         return self._actor("peers.fal_distributed", python=fal_python())
 

@@ -29,14 +29,15 @@ class Figure:
     unit: str
     must: float | None = None
     aim: float | None = None
-    #: The same as so many times what the row's first peer has in the same run; with both, the stricter.
+    #: The same as so many times what a peer has in the same run, the row's first where the contender names no
+    #: other; with both, the stricter.
     must_of_peer: float | None = None
     aim_of_peer: float | None = None
     #: Rates and counts; times are better small.
     is_better_high: bool = False
 
     def goals(self, peer: float | None = None) -> tuple[float | None, float | None]:
-        """What ours must reach, and is to; `peer` is the first peer's. None: not asked, or not known."""
+        """What ours must reach, and is to; `peer` is the peer's. None: not asked, or not known."""
         return (
             self._stricter(self.must, self.must_of_peer, peer),
             self._stricter(self.aim, self.aim_of_peer, peer),
@@ -77,6 +78,8 @@ class Contender:
     name: str
     measure: Callable[["Bench"], Sample]
     is_ours: bool = False
+    #: Name of the peer that its goals are ratios to; None: the row's first.
+    beside: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

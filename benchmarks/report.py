@@ -39,11 +39,11 @@ def lines(results: Sequence[Result]) -> Iterator[Line]:
     """
     first, *_ = results[0].row.figures
     for figure in results[0].row.figures:
-        medians = [(result.contender.is_ours, result.median(figure)) for result in results]
-        ours = next(value for is_ours, value in medians if is_ours)
-        peer = next((value for is_ours, value in medians if not is_ours), None)
+        ours = next(result.median(figure) for result in results if result.contender.is_ours)
+        peers = {each.contender.name: each.median(figure) for each in results if not each.contender.is_ours}
         for result in results:
-            yield _line(result, figure, ours, peer)
+            beside = result.contender.beside or next(iter(peers), "")
+            yield _line(result, figure, ours, peers.get(beside))
             if figure is first:
                 yield from _part_lines(result, figure)
 

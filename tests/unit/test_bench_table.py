@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.measure import Contender, Figure, Result, Row, Sample, growth
 from benchmarks.report import lines
+from benchmarks.rows.first_event import HOPS, floors_of
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,25 @@ def test_a_wrong_transcript_leaves_no_part_either():
     ours = Contender("ours", lambda bench: samples[0], is_ours=True)
     row = Row(key="row", title="a row", figures=[Figure("growth", "×")], contenders=[ours])
     assert [line.median for line in lines([Result(row, ours, samples)])] == ["wrong: received 3 of 4"]
+
+
+def test_a_goal_is_a_ratio_to_the_peer_that_is_named():
+    """To the first peer where none is; and the absolute limit holds as well where that is stricter."""
+    figure = Figure("p50", "ms", must=10, must_of_peer=2.0)
+    names = {"first": 4.0, "second": 3.0, "third": 8.0}
+    ours = [
+        Contender(f"beside {peer}", lambda bench: Sample({}), is_ours=True, beside=peer)
+        for peer in (None, "second", "third")
+    ]
+    peers = [Contender(name, lambda bench: Sample({})) for name in names]
+    row = Row(key="row", title="a row", figures=[figure], contenders=[*ours, *peers])
+    results = [Result(row, each, [Sample({"p50": names.get(each.name, 5.0)})]) for each in row.contenders]
+    assert [line.must for line in lines(results)][:3] == ["≤ 8 ms", "≤ 6 ms", "≤ 10 ms"]
+
+
+def test_the_floor_of_a_way_is_the_sum_of_the_medians_of_its_hops():
+    """Both scripts that a job must run count."""
+    ms = {hop: [9.0, 1.0, 1.0] for hop in HOPS} | {"script": [0.5, 0.5, 0.7]}
+    told = floors_of(ms)
+    assert told.figures == {"p50": 6.0}
+    assert list(told.parts.values()) == [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
