@@ -19,7 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.measure import Result, measure
 from benchmarks.plot import as_svg
 from benchmarks.report import HEADINGS, as_json, as_markdown, describe_machine, lines, print_table
-from benchmarks.rows import ROWS
+from benchmarks.rows import GROUPS, ROWS
 
 RESULTS = Path(__file__).with_name("results")
 #: A narrow terminal, or none, would fold the table into something nobody can read.
@@ -31,7 +31,7 @@ NARROWEST = 150
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of every row, instead of its own number.")
 @click.option("--logs", type=click.Path(path_type=Path), help="Keep the logs of all processes here.")
 def main(keys: str | None, rounds: int | None, logs: Path | None) -> None:
-    """Measure, print a table, and leave it in benchmarks/results/ as JSON, Markdown and a picture."""
+    """Measure, print a table, and leave it in benchmarks/results/ as JSON, Markdown and pictures."""
     console = Console()
     console.width = max(console.width, NARROWEST)
     wanted = [row for row in ROWS if keys is None or row.key in keys.split(",")]
@@ -61,7 +61,9 @@ def _save(measured: list[list[Result]], machine: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(as_json(measured, machine), indent=1) + "\n")
     (RESULTS / "latest.md").write_text(as_markdown(HEADINGS, map(lines, measured), machine))
-    (RESULTS / "latest.svg").write_text(as_svg(measured))
+    for name, rows in GROUPS.items():
+        shown = [results for results in measured if results[0].row in rows]
+        (RESULTS / f"latest-{name}.svg").write_text(as_svg(shown))
 
 
 if __name__ == "__main__":

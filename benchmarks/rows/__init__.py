@@ -1,16 +1,14 @@
 """The rows of the table, in the issue's order: one file a row."""
 
+from itertools import chain
+
 from benchmarks.rows import burst, crowds, first_event, growth, jobs, leave, start, step, throughput, way
 
-ROWS = (
-    start.ROW,
-    first_event.ROW,
-    way.ROW,
-    burst.ROW,
-    throughput.ROW,
-    *jobs.ROWS,
-    *step.ROWS,
-    *crowds.ROWS,
-    leave.ROW,
-    *growth.ROWS,
-)
+#: Those that share a picture, by its name.
+GROUPS = {
+    "events": (start.ROW, first_event.ROW, way.ROW, burst.ROW, throughput.ROW),
+    "jobs": (*jobs.ROWS, *step.ROWS),
+    "crowds": (*crowds.ROWS, leave.ROW),
+    "growth": growth.ROWS,
+}
+ROWS = tuple(chain.from_iterable(GROUPS.values()))

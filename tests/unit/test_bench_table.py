@@ -1,10 +1,15 @@
 """What the benchmarks' table makes of the figures."""
 
+from xml.etree import ElementTree
+
 import pytest
 
 from benchmarks.measure import Contender, Figure, Result, Row, Sample, growth
+from benchmarks.plot import as_svg
 from benchmarks.report import lines
 from benchmarks.rows.first_event import HOPS, floors_of
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,19 @@ def test_the_floor_of_a_way_is_the_sum_of_the_medians_of_its_hops():
     told = floors_of(ms)
     assert told.figures == {"p50": 6.0}
     assert list(told.parts.values()) == [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_what_each_count_costs_is_drawn_over_the_counts():
+    """From the smallest up, at equal distances; a row that no peer is in has no bars."""
+    samples = [Sample({"growth": 2.0}, parts={"10 jobs": 1.5, "1,000 jobs": 3.0, "100,000 jobs": 2.0})]
+    ours = Contender("ours", lambda bench: samples[0], is_ours=True)
+    row = Row("row", "jobs <beside> others", [Figure("growth", "×")], [ours], part_unit="ms")
+    picture = ElementTree.fromstring(as_svg([[Result(row, ours, samples)]]))
+    texts = [each.text for each in picture.iter(f"{SVG}text")]
+    assert texts[0] == "jobs <beside> others"
+    assert texts[1:] == ["1.5 ms", "10 jobs", "3 ms", "1,000 jobs", "2 ms", "100,000 jobs"]
+    (line,) = picture.iter(f"{SVG}polyline")
+    points = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+    assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0])
+    assert points[1][1] < points[2][1] < points[0][1], "what costs more is higher up"
+    assert list(picture.iter(f"{SVG}rect"))[1:] == []
