@@ -90,6 +90,8 @@ class JobRecord:
     input: Any
     options: JobOptions
     created_ms: int
+    #: How long its POST had been with the web tier by then; None where there was none.
+    accept_ms: float | None = None
     #: Id of the API key that submitted it; '' where nobody had to show one.
     owner: str = ""
     #: First claim, first time the group was ready, end; None until then.

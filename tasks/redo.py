@@ -181,7 +181,7 @@ def _again(name: str, args: Args, reply: Any) -> Args | None:
     match name:
         case "create" if reply[1].decode() == args[0] and len(reply) == 8:
             # When and in which place of the queue it was made.
-            return [*args[:11], *(args[11:] or ("", "")), reply[5], reply[7]]
+            return [*args[:12], *(args[12:] or ("", "")), reply[5], reply[7]]
         case "claim":
             # This very claim: the job and the fence that it got, or nothing.
             return [*args[:2], reply[1], *args[3:8], reply[2], reply[9]]

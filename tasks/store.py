@@ -9,6 +9,7 @@ The record of a job is a hash, `rankcast:job:<id>`. Times are milliseconds of Re
     score                 its place in the task's queue: priority * 1e13 + order; kept over attempts
     created, claimed, started, ended
                           ms; first claim, first time a group was ready
+    accept                ms that a POST had been with the web tier when the job was created, if one did
     deadline, ttl         ms: latest first start, and how long all keys live after the end
     due                   ms: latest end, if the job or its task says one
     expires               ms: when they go; set at the end
@@ -110,9 +111,11 @@ class JobStore:
         key: IdempotencyKey | None = None,
         total_timeout_s: float | None = None,
         owner: str = "",
+        accept_ms: float | None = None,
     ) -> Created:
         """Queue a job; `input` is JSON text. QueueFull at the task's limit. `total_timeout_s` is the
-        task's, for a job whose options have none; `owner` the id of the API key that asks.
+        task's, for a job whose options have none; `owner` the id of the API key that asks; `accept_ms`
+        the time since its POST came.
 
         With the `job_id` of a job that exists, or a `key` that came with the same before: how that
         job stands, and nothing is written. IdempotencyKeyReused for a `key` that came with another
@@ -134,6 +137,7 @@ class JobStore:
             round(self._settings.worker_ttl_s * 1000),
             "" if total_s is None else round(total_s * 1000),
             owner,
+            "" if accept_ms is None else round(accept_ms, 3),
             *once,
         )
         if reply[0] == b"FULL":

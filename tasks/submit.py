@@ -61,12 +61,14 @@ class Submitter:
         job_id: str | None = None,
         key: IdempotencyKey | None = None,
         owner: str = "",
+        posted_at: float | None = None,
     ) -> Created:
         """Queue a job of `task`; it stands once this returns, whatever becomes of the broker.
 
         `input` is anything that JSON has a form for. With the `job_id` of a job that exists, or a
         `key` that came with the same before, nothing is written. `owner` is the id of the API key that
-        asks. UnknownTask, InvalidInput, IdempotencyKeyReused, QueueFull, StoreUnavailable.
+        asks, `posted_at` when its POST came, by `clock`. UnknownTask, InvalidInput, IdempotencyKeyReused,
+        QueueFull, StoreUnavailable.
         """
         known = self._look_up(task)
         text = encode_input(input)
@@ -81,6 +83,7 @@ class Submitter:
             key=key,
             total_timeout_s=known.info.total_timeout_s,
             owner=owner,
+            accept_ms=None if posted_at is None else (self._clock() - posted_at) * 1000,
         )
         wake(self._app, task=task, job_id=created.job_id)
         return created

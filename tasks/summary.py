@@ -43,22 +43,24 @@ def attempts(record: JobRecord) -> list[dict[str, Any]]:
 
 
 def timings(record: JobRecord) -> dict[str, float]:
-    """How far the job had come after how many milliseconds since it was created, in order.
+    """How far the job had come after how many milliseconds, in order; the first is 0.
 
-    The claim is that of the newest attempt. What lies between it and the end is known once a worker has ended
-    the job (gpu_worker/moments.py has the names), as its clock has it; all else is of Redis' clock, which
-    counts whole milliseconds.
+    That is the POST, where the job came with one: until `created` it is the web tier's clock. The claim is
+    that of the newest attempt. What lies between it and the end is known once a worker has ended the job
+    (gpu_worker/moments.py has the names), as its clock has it; all else is of Redis' clock, which counts
+    whole milliseconds.
     """
-    if not record.claimed_ms:
-        ended = {} if record.ended_ms is None else {"ended": float(record.ended_ms - record.created_ms)}
-        return {"created": 0.0} | ended
-    newest_ms = record.attempts[-1].started_ms if record.attempts else record.claimed_ms
-    claimed = float(record.metrics.get("queue_ms", newest_ms - record.created_ms))
-    moments = record.metrics.get("moments_ms", {})
-    found = {"created": 0.0, "claimed": claimed}
-    found |= {name: round(claimed + after_ms, 3) for name, after_ms in moments.items()}
+    accept_ms = record.accept_ms or 0.0
+    found = {} if record.accept_ms is None else {"posted": 0.0}
+    found["created"] = accept_ms
+    if record.claimed_ms:
+        newest_ms = record.attempts[-1].started_ms if record.attempts else record.claimed_ms
+        queue_ms = float(record.metrics.get("queue_ms", newest_ms - record.created_ms))
+        moments = {"claimed": 0.0} | record.metrics.get("moments_ms", {})
+        found |= {name: round(accept_ms + queue_ms + after_ms, 3) for name, after_ms in moments.items()}
     if record.ended_ms is not None:
-        found["ended"] = max([*found.values(), float(record.ended_ms - record.created_ms)])
+        since_created = float(record.ended_ms - record.created_ms)
+        found["ended"] = max([*found.values(), round(accept_ms + since_created, 3)])
     return found
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from rankcast.tasks.errors import RankcastError
 from rankcast.web import artifacts, auth, catalog, direct, fal, files, health, jobs, origins, problems, static
+from rankcast.web.arrival import Arrival
 from rankcast.web.services import EXTENSION, make_services
 from rankcast.web.settings import WebSettings
 from rankcast.web.takeover import TakeOver
@@ -36,7 +37,7 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     auth.check_routes(app)
     if settings.takes_over:
         app.wsgi_app = TakeOver(app.wsgi_app, services)  # type: ignore[method-assign]
-    app.wsgi_app = fal.Dispatch(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = Arrival(fal.Dispatch(app.wsgi_app))  # type: ignore[method-assign]
     app.register_error_handler(RankcastError, problems.from_error)
     app.register_error_handler(HTTPException, fal.refuses(otherwise=problems.from_http))
     app.register_error_handler(RequestEntityTooLarge, problems.too_large)

@@ -16,6 +16,7 @@ from rankcast.tasks.event import END, GAP, RESET, RESULT, START, Event
 from rankcast.tasks.eventlog import Start
 from rankcast.tasks.state import JobState
 from rankcast.web import auth, sse
+from rankcast.web.arrival import arrived_at
 from rankcast.web.auth import needs
 from rankcast.web.body import flag, input_object, json_body
 from rankcast.web.problems import problem
@@ -48,7 +49,8 @@ def _no_default(known: list[str]) -> flask.Response:
 
 def _run(to: Services, task: str) -> flask.Response:
     is_detached = flag("detach")
-    job_id = to.submitter.submit(task, input_object(json_body()), owner=auth.owner()).job_id
+    job_input = input_object(json_body())
+    job_id = to.submitter.submit(task, job_input, owner=auth.owner(), posted_at=arrived_at()).job_id
     try:
         return answer(job_id, is_detached=is_detached)
     except StoreUnavailable:

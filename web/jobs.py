@@ -11,6 +11,7 @@ from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.summary import attempts, summary, timings
 from rankcast.web import sse, tokens
+from rankcast.web.arrival import arrived_at
 from rankcast.web.auth import needs, owner, seen_owner, shown_key, signed_urls, visible
 from rankcast.web.body import idempotency_key, submission, whole_number
 from rankcast.web.problems import BadRequest, problem
@@ -31,7 +32,9 @@ routes = flask.Blueprint("jobs", __name__)
 def submit() -> flask.Response:
     task, job_input, options = submission()
     key = idempotency_key("POST /jobs", api_key=owner())
-    created = services().submitter.submit(task, job_input, options, key=key, owner=owner())
+    created = services().submitter.submit(
+        task, job_input, options, key=key, owner=owner(), posted_at=arrived_at()
+    )
     body = {
         "job_id": created.job_id,
         "task": task,

@@ -14,6 +14,7 @@ from rankcast.client import Client
 
 #: What the job has been through when it gets there.
 MEANING = {
+    "posted": "the web tier has the head of its POST",
     "created": "stands in its queue",
     "claimed": "a slot has taken it",
     "started": "its group is ready: loaded, or warm",
@@ -32,7 +33,7 @@ MEANING = {
 @json_option
 @url_option
 def trace(*, job_id: str, is_json: bool, url: str | None) -> None:
-    """Show when JOB got where, in milliseconds after it was created.
+    """Show when JOB got where, in milliseconds after its POST came; one without began when it was created.
 
     What lies between claim and end, of the last attempt, is known once the job has ended.
     """

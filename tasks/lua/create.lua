@@ -1,8 +1,8 @@
 -- A job begins: record, indexes and the first event, or nothing at all.
 -- ARGV: job_id, task, input, options (JSON both), priority, start_timeout_ms, ttl_ms, max_queued,
---       worker_ttl_ms, total_timeout_ms ('' for none), owner ('' for none); with an idempotency key also
---       its key's name, digest of what is asked for; made again by the redo buffer also created ms, order
---       (then without a key both are '').
+--       worker_ttl_ms, total_timeout_ms ('' for none), owner ('' for none), accept_ms ('' for none); with an
+--       idempotency key also its key's name, digest of what is asked for; made again by the redo buffer also
+--       created ms, order (then without a key both are '').
 -- Replies: OK, job_id, state, queue position (-1 unless queued), live workers, created ms, attempt, and
 --          of a new job its order | REUSED, job_id | FULL, queued.
 -- Asked again for a job that exists, by its id or its idempotency key, it says how that job stands
@@ -10,7 +10,8 @@
 local id, task, input, options, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local start_timeout_ms, ttl, max_queued, worker_ttl_ms = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local total_timeout_ms, owner = ARGV[10] ~= '' and ARGV[10], ARGV[11] ~= '' and ARGV[11]
-local once, body, created, order = ARGV[12] ~= '' and ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+local accept_ms = ARGV[12] ~= '' and ARGV[12]
+local once, body, created, order = ARGV[13] ~= '' and ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 local now, queue = now_ms(), queued_key(task)
 -- A job of this run of the server must not be taken for one that is older than it.
 met_at(now)
@@ -61,7 +62,8 @@ redis.call('HSET', record_key(id), 'task', task, 'state', 'queued', 'input', inp
   'fence', 0, 'first', first)
 if due then redis.call('HSET', record_key(id), 'due', due) end
 if owner then redis.call('HSET', record_key(id), 'owner', owner) end
-if once and not (held and ARGV[15]) then
+if accept_ms then redis.call('HSET', record_key(id), 'accept', accept_ms) end
+if once and not (held and ARGV[16]) then
   -- No time to live: a job may wait for days, and a repeat must find it. end_job gives both one.
   redis.call('SET', once, id .. ' ' .. body)
   redis.call('HSET', record_key(id), 'once', once)

@@ -1,11 +1,13 @@
 """Every row of the HTTP table, and every way to be refused."""
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 import redis as redis_py
 from jobs import FAILURE, SUCCESS, TASK, announce, append, running, starting, submit
@@ -43,6 +45,27 @@ def catalog(redis: redis_py.Redis, settings: Settings) -> Catalog:
 
 
 # What works
+
+
+@pytest.mark.parametrize(
+    "path", ["/jobs", "/stream?detach=1", f"/run/{TASK}/stream?detach=1", f"/queue/{TASK}"]
+)
+def test_a_job_tells_how_long_its_post_took(http: httpx.Client, store: JobStore, path: str) -> None:
+    """By whichever route it came; from the head of the request on, so with the time that its body takes."""
+    body = orjson.dumps({"task": TASK, "input": {"prompt": "x"}} if path == "/jobs" else {"prompt": "x"})
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:-1]
+        time.sleep(0.2)
+        yield body[-1:]
+
+    with http.stream("POST", path, content=slowly()):
+        [record] = store.list().records
+    timings = http.get(f"/jobs/{record.job_id}").json()["timings"]
+    assert list(timings) == ["posted", "created"]
+    assert timings["posted"] == 0
+    assert timings["created"] >= 200
+    store.cancel(record.job_id)
 
 
 def test_a_submit_is_queued_and_says_where_everything_is(http: httpx.Client, store: JobStore) -> None:

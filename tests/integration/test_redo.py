@@ -91,7 +91,8 @@ def is_cancelled(store: JobStore, job_id: str) -> bool:
 def test_an_accepted_job_is_there_again_at_its_old_place(redis, store, event_log, restart):
     """Same id, same creation, same order, before one that was submitted after the restart."""
     redis.save()
-    made = [store.create(task=TASK, input=b'{"n":1}', options=JobOptions(), owner="k1") for _ in range(3)]
+    asked = {"task": TASK, "input": b'{"n":1}', "options": JobOptions(), "owner": "k1", "accept_ms": 2.5}
+    made = [store.create(**asked) for _ in range(3)]
     before = [store.record(created.job_id) for created in made]
     restart()
     later = submit(store)

@@ -48,11 +48,13 @@ def redis(redis_or_fake: redis_py.Redis) -> redis_py.Redis:
 
 def test_a_submitted_job_waits_and_its_log_says_so(store, event_log):
     """Record, queue and the first event stand together, or not at all."""
-    created = store.create(task=TASK, input=b'{"prompt":"x"}', options=JobOptions(timeout_s=60))
+    created = store.create(
+        task=TASK, input=b'{"prompt":"x"}', options=JobOptions(timeout_s=60), accept_ms=2.5
+    )
     record = store.record(created.job_id)
     assert (record.state, record.attempt, record.queue_position) == (JobState.QUEUED, 0, 0)
     assert (record.input, record.options.timeout_s) == ({"prompt": "x"}, 60)
-    assert (record.created_ms, record.claimed_ms) == (created.created_ms, None)
+    assert (record.created_ms, record.accept_ms, record.claimed_ms) == (created.created_ms, 2.5, None)
     (event,) = event_log.read(created.job_id, START)
     assert (str(event.id), event.prev, event.kind) == ("0-1", START, "state")
     assert record.last == event.id

@@ -78,6 +78,13 @@ def test_a_submitted_job_belongs_to_who_submits_it(submitter: Submitter, store: 
     assert [store.owner(created.job_id) for created in (owned, nobodys)] == ["k1", ""]
 
 
+def test_a_job_knows_how_long_its_post_had_been_there(submitter: Submitter, store: JobStore, clock: Clock):
+    """Of what came with none there is nothing to know."""
+    clock.now = 7.25
+    posted, other = (submitter.submit("acme/steps", {"steps": 3}, posted_at=at) for at in (7.0, None))
+    assert [store.record(created.job_id).accept_ms for created in (posted, other)] == [250, None]
+
+
 def test_wake_ups_leave_no_bindings_in_redis(submitter: Submitter, redis: redis_py.Redis):
     """Only lists that are gone once they are read: nothing grows with the number of workers."""
     submitter.submit("acme/steps", {"steps": 3})

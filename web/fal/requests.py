@@ -7,6 +7,7 @@ from rankcast.tasks.job import JobOptions, JobRecord
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import Created
 from rankcast.web import auth
+from rankcast.web.arrival import arrived_at
 from rankcast.web.body import input_object, json_body
 from rankcast.web.fal import answers, ids, statuses, values
 from rankcast.web.fal.failures import failure
@@ -26,7 +27,9 @@ def app_id(text: str) -> ids.AppId:
 def submit(task: str) -> Created:
     """Make this request a job, which the answer is about from here on."""
     job_input = values.inward(input_object(json_body()))
-    created = services().submitter.submit(task, job_input, _options(), owner=auth.owner())
+    created = services().submitter.submit(
+        task, job_input, _options(), owner=auth.owner(), posted_at=arrived_at()
+    )
     answers.name_request(created.job_id)
     return created
 
