@@ -30,7 +30,7 @@ from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.submit import Submitter
-from rankcast.tasks.summary import summary, timings
+from rankcast.tasks.summary import figures, summary, timings
 from rankcast.transport import LogLine, LogPage, Messages, Outcome
 
 #: Messages can be lost: after so long without one the log itself is looked at.
@@ -71,7 +71,7 @@ class BesideRedis:
         told = summary(record) | {"options": asdict(record.options), "state": str(record.state)}
         return told | {
             "input": record.input,
-            "metrics": record.metrics,
+            "metrics": figures(record),
             "timings": timings(record),
             "checkpoint": record.checkpoint,
         }

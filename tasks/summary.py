@@ -64,6 +64,11 @@ def timings(record: JobRecord) -> dict[str, float]:
     return found
 
 
+def figures(record: JobRecord) -> dict[str, Any]:
+    """What the newest attempt measured of itself, but for its moments: `timings` has those."""
+    return {name: value for name, value in record.metrics.items() if name != "moments_ms"}
+
+
 def iso(ms: int | None) -> str | None:
     """Milliseconds of Unix time as ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
     if ms is None:

@@ -9,7 +9,7 @@ from rankcast.tasks.event import EventId
 from rankcast.tasks.eventlog import Start
 from rankcast.tasks.job import JobRecord
 from rankcast.tasks.state import JobState
-from rankcast.tasks.summary import attempts, summary, timings
+from rankcast.tasks.summary import attempts, figures, summary, timings
 from rankcast.web import sse, tokens
 from rankcast.web.arrival import arrived_at
 from rankcast.web.auth import needs, owner, seen_owner, shown_key, signed_urls, visible
@@ -58,7 +58,7 @@ def show(job_id: str) -> flask.Response:
         "workers": _workers(record.task),
         "input": record.input,
         "checkpoint": record.checkpoint,
-        "metrics": record.metrics,
+        "metrics": figures(record),
         "timings": timings(record),
         "attempts": attempts(record),
         "urls": signed_urls(job_id),

@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -254,11 +255,11 @@ def test_a_download_from_a_forgotten_job_names_it(client, tmp_path):
 def test_a_record_says_the_same_both_ways(client, settings, store):
     """Programs may be moved from one way to the other."""
     claim = running(store, priority=2)
-    store.finish(claim, FAILURE, 0)
+    store.finish(claim, replace(FAILURE, metrics={"run_ms": 3, "moments_ms": {"started": 1.5}}), 0)
     over_http = client.job(claim.job_id).record()
     beside = BesideRedis(settings)
     assert over_http | Job(claim.job_id, beside).record() == over_http
-    assert over_http["state"] == "failed"
+    assert (over_http["state"], over_http["metrics"]) == ("failed", {"run_ms": 3})
     beside.close()
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from rankcast.tasks.job import AttemptRecord, JobOptions, JobRecord
 from rankcast.tasks.state import JobState
-from rankcast.tasks.summary import timings
+from rankcast.tasks.summary import figures, timings
 
 MOMENTS = {"started": 1.25, "called": 2.5}
 
@@ -50,3 +50,10 @@ def test_the_end_is_never_before_what_led_to_it():
     """Redis counts whole milliseconds, a worker finer ones."""
     ended = record(claimed_ms=1000, ended_ms=1002, metrics={"queue_ms": 0, "moments_ms": MOMENTS})
     assert timings(ended)["ended"] == 2.5
+
+
+def test_moments_are_told_once():
+    """In the timings, from where all of a job's way counts, and not among its figures, from the claim."""
+    ended = record(claimed_ms=1000, metrics={"queue_ms": 0, "moments_ms": MOMENTS})
+    assert timings(ended).keys() >= MOMENTS.keys()
+    assert figures(ended) == {"queue_ms": 0}
