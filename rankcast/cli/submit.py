@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rankcast.cli.options import json_option, task_argument, unknown_task, url_option
+from rankcast.cli.traced import Seen, trace_job
 from rankcast.cli.values import parse_pairs
 from rankcast.cli.watch import watch_job
 from rankcast.client import Client
@@ -20,6 +21,12 @@ from rankcast.errors import NotAllowed, UnknownTask
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--input", "json_input", metavar="JSON|@FILE|-", help="The whole input; - reads stdin.")
 @click.option("--watch", "is_watched", is_flag=True, help="Watch the job to its end.")
+@click.option(
+    "--trace",
+    "is_traced",
+    is_flag=True,
+    help="Wait for its end, and show where the time went until its events were here.",
+)
 @click.option("--priority", type=click.IntRange(0, 9), help="0 is first, 9 last.")
 @click.option("--timeout", "timeout_s", type=float, metavar="S", help="Seconds that one attempt may run.")
 @json_option
@@ -30,6 +37,7 @@ def submit(
     pairs: tuple[str, ...],
     json_input: str | None,
     is_watched: bool,
+    is_traced: bool,
     priority: int | None,
     timeout_s: float | None,
     is_json: bool,
@@ -41,15 +49,20 @@ def submit(
     """
     if json_input is not None and pairs:
         raise click.UsageError("give the input as KEY=VALUE or as --input, not both")
+    if is_watched and is_traced:
+        raise click.UsageError("give --watch, to see the events, or --trace, not both")
     options = {"priority": priority, "timeout_s": timeout_s}
     with Client(url) as client:
         try:
             fields = _from_json(json_input) if json_input is not None else _from_pairs(pairs, task, client)
-            job = client.submit(
-                task, fields, options={name: value for name, value in options.items() if value is not None}
-            )
+            asked = {name: value for name, value in options.items() if value is not None}
+            seen = Seen()
+            job = client.submit(task, fields, options=asked)
+            seen.mark("answered")
         except UnknownTask as error:
             raise unknown_task(task, client) from error
+        if is_traced:
+            sys.exit(trace_job(job, seen, is_json=is_json))
         if is_watched and not is_json:
             click.echo(f"job {job.id}", err=True)
         else:

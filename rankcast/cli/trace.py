@@ -1,6 +1,7 @@
 """`rankcast trace`: where the time of a job went."""
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 
 import click
@@ -25,6 +26,12 @@ MEANING = {
     "returned": "rank 0 has left __call__",
     "decided": "all ranks are done",
     "ended": "the end event is in the log",
+    # No record has these: `submit --trace` does.
+    "sent": "this client sends the POST",
+    "answered": "this client has its answer",
+    "watching": "this client has the beginning of the log",
+    "delivered": "this client has the first event",
+    "end_delivered": "this client has the end event",
 }
 
 
@@ -35,17 +42,23 @@ MEANING = {
 def trace(*, job_id: str, is_json: bool, url: str | None) -> None:
     """Show when JOB got where, in milliseconds after its POST came; one without began when it was created.
 
-    What lies between claim and end, of the last attempt, is known once the job has ended.
+    What lies between claim and end, of the last attempt, is known once the job has ended. When events
+    reached a viewer only that viewer knows: `rankcast submit --trace` is one, and shows the whole way.
     """
     with Client(url) as client:
         timings: dict[str, float] = client.job(job_id).record()["timings"]
     if is_json:
         click.echo(json.dumps(timings))
-        return
+    else:
+        show_moments(timings)
+
+
+def show_moments(moments: Mapping[str, float]) -> None:
+    """A table of them, in the order given."""
     table = Table("", "ms", "took", "", box=None, header_style="bold")
     for column in table.columns[1:3]:
         column.justify = "right"
-    for (_, before), (name, at_ms) in pairwise([("", 0.0), *timings.items()]):
+    for (_, before), (name, at_ms) in pairwise([("", 0.0), *moments.items()]):
         cells = (name, f"{at_ms:,.1f}", f"{at_ms - before:,.1f}", MEANING.get(name, ""))
         table.add_row(*(Text(clean(cell)) for cell in cells))
     table_console().print(table)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
@@ -57,7 +58,7 @@ def watch_job(job: Job, *, is_json: bool = False) -> int:
     screen: Screen = Lines() if is_json else Bars() if sys.stdout.isatty() else Plain()
     with coming_back("watch", job.id):
         try:
-            end = _show_all(job, screen)
+            end = to_end(job, screen.show)
         finally:
             screen.close()
         state = str(end["state"])
@@ -68,9 +69,10 @@ def watch_job(job: Job, *, is_json: bool = False) -> int:
     return EXIT_CODES.get(state, FAILED)
 
 
-def _show_all(job: Job, screen: Screen) -> dict[str, Any]:
+def to_end(job: Job, take: Callable[[Event], None]) -> dict[str, Any]:
+    """Hand over every event of the job; the data of its last, the end."""
     for event in job.stream():
-        screen.show(event)
+        take(event)
         if event.kind == END:
             return dict(event.data)
     raise RankcastError(f"the stream of job {job.id} ended without its end event")

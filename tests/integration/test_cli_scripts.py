@@ -5,13 +5,14 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commands import RANKCAST, ROOT, Running, clean_env, rankcast
-from helpers import free_port
-from jobs import SUCCESS, TASK, append, running, submit
+from helpers import free_port, wait_until
+from jobs import SUCCESS, TASK, append, claim_next, running, submit
 from stub_server import Answered, StubServer
 
 from rankcast.tasks.logs import LogLine
@@ -73,6 +74,42 @@ def test_a_trace_tells_when_a_job_got_where(url, store):
     assert json.loads(rankcast("trace", queued, "--json", "--url", url).stdout) == {"created": 0}
     store.cancel(queued)
     assert list(json.loads(rankcast("trace", queued, "--json", "--url", url).stdout)) == ["created", "ended"]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_traced_submit_tells_the_whole_way(form, url, store, event_log):
+    """From the POST until the end is here, with how well the two clocks are known; no events."""
+    with Running("submit", TASK, "prompt=x", "--trace", *form, "--url", url) as command:
+        claim = wait_until(lambda: claim_next(store), "a job")
+        store.start(claim)
+        append(event_log, claim, 2, '{"n":1}')
+        time.sleep(0.2)
+        store.finish(claim, replace(SUCCESS, metrics={"queue_ms": 0, "moments_ms": {"started": 1.25}}), 2)
+        assert command.wait() == 0, command.told
+    names = ["sent", "posted", "created", "answered", "claimed", "started", "delivered", "ended"]
+    told = "".join(command.out)
+    if form:
+        found = json.loads(told)
+        assert found["job_id"] == claim.job_id
+        assert found["timings"].keys() == {*names, "watching", "end_delivered"}
+        assert found["timings"]["posted"] == found["within_ms"]
+        assert found["timings"]["end_delivered"] - found["timings"]["delivered"] >= 150
+    else:
+        assert command.err == [f"job {claim.job_id}\n"]
+        assert re.search(r"^ *sent +0\.0 +0\.0 +this client sends the POST", told, re.MULTILINE), told
+        assert re.search(r"^ *end_delivered .* this client has the end event", told, re.MULTILINE), told
+        assert re.search(r"may all be up to \d+\.\d ms earlier or later", told)
+
+
+def test_a_traced_submit_ends_as_its_job(url, store):
+    """Exit code and reason, as of one that is watched."""
+    with Running("submit", TASK, "prompt=x", "--trace", "--url", url) as command:
+        job_id = command.says("job ").split()[1]
+        store.cancel(job_id)
+        assert command.wait() == 3
+    assert command.err[-1].startswith("cancelled")
+    done = rankcast("submit", TASK, "prompt=x", "--trace", "--watch", "--url", url)
+    assert (done.returncode, "not both" in done.stderr) == (2, True)
 
 
 def test_logs_are_a_line_of_json_each(url, store, logs):

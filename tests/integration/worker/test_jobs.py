@@ -1,11 +1,14 @@
 """Jobs on a real worker, from the submit to the end event."""
 
+import json
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import orjson
 import pytest
+from commands import rankcast
 from helpers import wait_until
 from web_tier import Frame, Watch, web_tier
 from workers import Site, Worker, worker
@@ -101,6 +104,21 @@ def test_a_job_tells_when_it_got_where(site: Site, host: Worker):
     assert list(found.values()) == sorted(found.values())
     assert found["returned"] - found["called"] >= 100
     assert list(timings(site.wait_ended(silent))) == [*way, "returned", "decided", "ended"]
+
+
+def test_a_traced_submit_shows_the_whole_way(site: Site, host: Worker):
+    """From the client that sends the POST, through web tier, worker and rank, back to that client."""
+    with web_tier(site.url) as web:
+        done = rankcast("submit", "acme/steps", "steps=2", "--trace", "--json", "--url", web.url)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["timings"]
+    assert list(found.values()) == sorted(found.values())
+    way = ["created", "claimed", "started", "dispatched", "called", "first_event", "published"]
+    assert [name for name in found if name in way] == way
+    for earlier, later in pairwise(["sent", "posted", "created", "answered", "watching", "delivered"]):
+        assert found[earlier] <= found[later]
+    for earlier, later in (("published", "delivered"), ("ended", "end_delivered")):
+        assert found[earlier] <= found[later] + 1, "Redis counts whole milliseconds"
 
 
 def test_celery_shows_a_running_job_under_its_tasks_name(site: Site, host: Worker):
