@@ -17,6 +17,10 @@ from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
 
 
+#: Nobody renews the claims of the feeder: longer than any run.
+LEASE_S = 600.0
+
+
 class CrowdWeb(Server):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -32,7 +36,7 @@ class CrowdWeb(Server):
         """Jobs that nobody has seen yet, one a channel."""
         prefix, url = f"run{next(self._runs)}-", self._system.redis_url
         with connect(url) as client:
-            places = begin(JobStore(client, Settings(redis_url=url)), prefix, channels)
+            places = begin(JobStore(client, Settings(redis_url=url, lease_s=LEASE_S)), prefix, channels)
             redis_pid = int(client.info("server")["process_id"])
         claims = self._folder / f"{prefix}claims"
         claims.write_text("".join(json.dumps(place) + "\n" for place in places))
