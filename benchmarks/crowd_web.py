@@ -16,7 +16,6 @@ from rankcast.tasks.connect import connect
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
 
-
 #: Nobody renews the claims of the feeder: longer than any run.
 LEASE_S = 600.0
 

@@ -1,50 +1,89 @@
 """Requests for one job's stream that Flask has let in, so that it need not be asked about the same again.
 
-A crowd asks in the same few words, and Flask takes longer over them than all else that a viewer costs.
-Nothing is decided here: what was decided of a request holds for another that differs in nothing that the
-decision was made from, as long as the key that it showed is what it was.  Pure.
+A crowd asks in the same few words, and to read and answer them takes longer than all else that a viewer
+costs. Nothing is decided here: what was decided of a request holds for another in the same words, as long
+as the key that it showed is what it was.  Pure.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import re
+from email.utils import formatdate
+from typing import NamedTuple
 
 from rankcast.web.keyring import ApiKey
 
-#: Of a WSGI environment, all that the decision and the head of the answer are made from; a test holds the
-#: routes to it. The cursor says no more than where to begin.
-DECIDING = (
-    *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO"),
-    *("HTTP_AUTHORIZATION", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE"),
-    *("HTTP_ACCESS_CONTROL_REQUEST_METHOD", "HTTP_CONNECTION", "HTTP_UPGRADE"),
-)
 #: Kinds of requests that one job's viewers make; of others Flask is asked each time.
 MOST = 256
+#: Header fields in which viewers differ, and that nothing is decided by; a test holds the routes to it.
+IDLE = (
+    *("User-Agent", "Accept-Language", "Cookie", "Referer", "Priority", "DNT", "Sec-GPC"),
+    *("Sec-CH-UA", "Sec-CH-UA-Mobile", "Sec-CH-UA-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode"),
+    *("X-Forwarded-For", "X-Real-IP", "X-Request-Id", "Traceparent", "Tracestate"),
+)
+#: What may mean that the request goes on behind its head, or becomes another.
+_MORE = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade|last-event-id)\b", re.IGNORECASE)
+#: A query may have a token, which runs out, so there is none.
+_LINE = re.compile(rb"GET /jobs/([\w.-]{1,128})/stream HTTP/1\.1\r\n")
+_CURSOR = re.compile(rb"\r\nLast-Event-ID: ([0-9]{1,19}-[0-9]{1,19})(?=\r\n[^ \t])", re.IGNORECASE)
+_IDLE = re.compile(
+    rb"\r\n(?:%b): [\t -~]*(?=\r\n[^ \t])" % "|".join(IDLE).encode(), re.IGNORECASE
+)  # fmt: skip
+_END = b"\r\n\r\n"
 
-Headers = list[tuple[str, str]]
+
+class Asked(NamedTuple):
+    """Of a request for a stream, what is decided by, as it was written; and where it wants to go on."""
+
+    job_id: str
+    words: bytes
+    cursor: str | None
+    #: Of all of it, in bytes.
+    size: int
+
+
+def asked(head: bytes) -> Asked | None:
+    """`head` is what came over a new connection; None where that is anything but one whole and plain
+    request for a job's stream (RFC 9112, section 2.1)."""
+    line = _LINE.match(head)
+    if line is None or head.find(_END) != len(head) - len(_END):
+        return None
+    words, cursors = head, _CURSOR.findall(head)
+    if cursors:
+        words = _CURSOR.sub(b"", words, count=1)
+    words = _IDLE.sub(b"", words)
+    if _MORE.search(words):
+        return None
+    return Asked(line[1].decode(), words, cursors[0].decode() if cursors else None, len(head))
 
 
 class Admission(NamedTuple):
-    """How the answer begins, and whose key let it in; None where nobody has one."""
+    """The answer's head, but for its date; and whose key let the request in, None where nobody has one."""
 
-    status: str
-    headers: Headers
+    before_date: bytes
+    after_date: bytes
     key: ApiKey | None
+
+    @property
+    def head(self) -> bytes:
+        """As of now."""
+        return b"%b%b%b" % (self.before_date, formatdate(usegmt=True).encode(), self.after_date)
+
+
+def admission(head: bytes, key: ApiKey | None) -> Admission | None:
+    """Of an answer that began so. None where it has no date, or whatever else was to be one."""
+    before, found, rest = head.partition(b"\r\nDate: ")
+    _, _, after = rest.partition(b"\r\n")
+    return Admission(before + found, b"\r\n" + after, key) if found else None
 
 
 class Admissions:
     """Those of one job."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str | None, ...], Admission] = {}
+        self._found: dict[bytes, Admission] = {}
 
-    def note(self, environ: Mapping[str, Any], admission: Admission) -> None:
-        # A query may have a token, which runs out.
-        if not environ["QUERY_STRING"] and len(self._found) < MOST:
-            self._found[_asked(environ)] = admission
+    def note(self, words: bytes, admission: Admission) -> None:
+        if len(self._found) < MOST:
+            self._found[words] = admission
 
-    def find(self, environ: Mapping[str, Any]) -> Admission | None:
-        return None if environ["QUERY_STRING"] else self._found.get(_asked(environ))
-
-
-def _asked(environ: Mapping[str, Any]) -> tuple[str | None, ...]:
-    return tuple([environ.get(name) for name in DECIDING])
+    def find(self, words: bytes) -> Admission | None:
+        return self._found.get(words)

@@ -36,7 +36,8 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
         app.register_blueprint(module.routes)
     auth.check_routes(app)
     if settings.takes_over:
-        app.wsgi_app = TakeOver(app.wsgi_app, services)  # type: ignore[method-assign]
+        services.door = TakeOver(app.wsgi_app, services)
+        app.wsgi_app = services.door  # type: ignore[method-assign]
     app.wsgi_app = Arrival(fal.Dispatch(app.wsgi_app))  # type: ignore[method-assign]
     app.register_error_handler(RankcastError, problems.from_error)
     app.register_error_handler(HTTPException, fal.refuses(otherwise=problems.from_http))

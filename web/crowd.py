@@ -21,7 +21,7 @@ from rankcast.web.admissions import Admissions
 from rankcast.web.hangup import Hangups
 from rankcast.web.hub import Viewer
 from rankcast.web.keepalives import Keepalives
-from rankcast.web.stream import Place, Reader, Stream, farewell, joined, parts
+from rankcast.web.stream import Place, Reader, Stream, farewell, joined, parts, writes
 from rankcast.web.tail import Batch
 
 #: So many sockets are written to before whoever brought the news goes on.
@@ -140,7 +140,8 @@ class Crowd:
     def __init__(self, crowds: dict[str, "Crowd"], keepalives: Keepalives, stream: Stream) -> None:
         self._crowds = crowds
         self._keepalives = keepalives
-        self._viewer: Viewer = stream.viewer
+        #: The hub's, of all here.
+        self.viewer: Viewer = stream.viewer
         #: All of them; the parked stand at `_place`, and in order of their coming.
         self._members: set[Sink] = set()
         self._parked: dict[Sink, None] = {}
@@ -155,14 +156,16 @@ class Crowd:
         keepalives.spoke(self)
         stream.viewer.notify = self.look
 
-    def join(self, sink: Sink) -> None:
-        """Take a socket whose viewer has been sent all that there was."""
+    def welcome(self, sink: Sink, first: bytes, stream: Stream) -> None:
+        """Take the socket of a viewer who has been sent nothing yet: `first`, and all that there is."""
+        sink.crowd = self
         self._members.add(sink)
-        if sink.place == self._place and not self._is_busy:
-            self._park(sink)
-        else:
-            self._arriving.append(sink)
-            self.look()
+        if stream.viewer is not self.viewer:
+            # Not before: it may let others run, and a crowd that the last one leaves is over.
+            stream.viewer.leave()
+        if sink.place is not None:
+            sink.greenlet = gevent.getcurrent()
+            self._catch_up(sink, stream.reader, first)
 
     def lose(self, sink: Sink) -> None:
         """It is closed."""
@@ -172,14 +175,14 @@ class Crowd:
             return
         self._close()
         self._keepalives.forget(self)
-        self._viewer.leave()
+        self.viewer.leave()
         if self._greenlet is not None and self._greenlet is not gevent.getcurrent():
             self._greenlet.kill(block=False)
 
     def look(self) -> None:
         """There may be more to see, or somebody to let in. Waits for nothing."""
         self._is_stale = True
-        if self._is_busy:
+        if self._is_busy or not (self._parked or self._arriving):
             return
         self._is_busy = True
         try:
@@ -227,10 +230,13 @@ class Crowd:
             while self._is_stale and not self._reader.is_over:
                 self._is_stale = False
                 self._admit()
-                for part in parts(self._reader.pending()):
-                    self._cast(chunk(part), self._reader.place)
+                reader = self._reader
+                for part in parts(reader.pending()):
+                    self._cast(chunk(part), reader.place)
                     # A job that never pauses never lets this end.
                     self._admit()
+                    if self._reader is not reader:
+                        break
                 self._admit()
             if self._reader.is_over:
                 self._close()
@@ -240,19 +246,19 @@ class Crowd:
             self._fail()
         self._greenlet = None
         self._is_busy = False
-        if self._is_stale and self._arriving:
+        if self._is_stale:
             self.look()
 
     def _fail(self) -> None:
         """What failed would fail again: they have their cursors, and come back."""
-        log.exception("writing to the viewers of job %s failed", self._viewer.feed.job_id)
+        log.exception("writing to the viewers of job %s failed", self.viewer.feed.job_id)
         for sink in list(self._members):
             sink.close()
 
     def _close(self) -> None:
         """Nobody joins it any more."""
-        if self._crowds.get(self._viewer.feed.job_id) is self:
-            del self._crowds[self._viewer.feed.job_id]
+        if self._crowds.get(self.viewer.feed.job_id) is self:
+            del self._crowds[self.viewer.feed.job_id]
 
     def _end_parked(self) -> None:
         for count, sink in enumerate(list(self._parked), 1):
@@ -286,12 +292,20 @@ class Crowd:
         for sink in arriving:
             if sink.place is None:
                 continue
+            if not self._parked and not self._reader.is_over:
+                self._go_to(sink.place)
             if sink.place == self._place:
                 self._park(sink)
             elif _is_ahead(sink.place, self._place) and not self._reader.is_over:
                 self._arriving.append(sink)
             else:
                 self._move(sink)
+
+    def _go_to(self, place: Place) -> None:
+        """Nobody is parked, so nothing is missed."""
+        if place != self._place:
+            self._place, self._reader = place, self._reader.again(place)
+            self._is_stale = True
 
     def _park(self, sink: Sink) -> None:
         sink.place = self._place
@@ -305,30 +319,48 @@ class Crowd:
                 sink.place = place
 
     def _move(self, sink: Sink, rest: bytes | memoryview = b"", *, is_last: bool = False) -> None:
-        self._parked.pop(sink, None)
-        sink.greenlet = gevent.spawn(self._catch_up, sink, rest, is_last)
-
-    def _catch_up(self, sink: Sink, rest: bytes | memoryview, is_last: bool) -> None:
-        """Write the rest of what the crowd was sent, and what came after, at the client's own pace."""
         assert sink.place is not None
-        began, reader = sink.place, self._reader.again(sink.place)
-        try:
+        self._parked.pop(sink, None)
+        if is_last:
+            sink.greenlet = gevent.spawn(self._write_last, sink, rest)
+        else:
+            sink.greenlet = gevent.spawn(self._catch_up, sink, self._reader.again(sink.place), rest)
+
+    def _write_last(self, sink: Sink, rest: bytes | memoryview) -> None:
+        """Write `rest`, after which nothing comes."""
+        with contextlib.suppress(OSError):
             sink.write(rest)
-            for part in () if is_last else parts(reader.pending()):
-                sink.write(chunk(part))
+        sink.end()
+
+    def _catch_up(self, sink: Sink, reader: Reader, rest: bytes | memoryview) -> None:
+        """Write `rest`, and what comes after it, at the client's own pace."""
+        began = sink.place
+        try:
+            for part in parts(reader.pending()):
+                for piece in writes(part):
+                    sink.write(b"".join((rest, chunk(piece))))
+                    rest = b""
                 sink.place = reader.place
                 if sink.is_due:
                     break
+            sink.write(rest)
         except Exception as error:
             if not isinstance(error, OSError):
-                log.exception("a viewer of job %s could not catch up", self._viewer.feed.job_id)
+                log.exception("a viewer of job %s could not catch up", self.viewer.feed.job_id)
             sink.close()
             return
-        if is_last or reader.is_over or sink.is_due:
+        if reader.is_over or sink.is_due:
             sink.end(farewell() if reader.is_leaving or sink.is_due else b"")
+        else:
+            self._come_back(sink, reader.place, has_moved=reader.place != began)
+
+    def _come_back(self, sink: Sink, place: Place, *, has_moved: bool) -> None:
+        """It stands at `place`, and has no greenlet any more."""
+        sink.greenlet, sink.place = None, place
+        if self._parked and place == self._place and not self._is_busy:
+            self._park(sink)
             return
-        sink.greenlet, sink.place = None, reader.place
         self._arriving.append(sink)
         # Else Redis is away: until there is news, looking again would find the same.
-        if sink.place != began or sink.place == self._place:
+        if has_moved or place == self._place:
             self.look()

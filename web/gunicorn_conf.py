@@ -28,7 +28,7 @@ from rankcast.web.settings import WebSettings
 
 bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
 workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
-worker_class = "gevent"
+worker_class = "rankcast.web.worker.StreamWorker"
 #: Open connections of one process, streams included.
 worker_connections = 10_000
 #: What a process opens beside its connections, about.

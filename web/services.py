@@ -66,6 +66,8 @@ class Services:
     blocking: Callable[..., Any] = _call
     #: gunicorn's logger, which has the access log; gunicorn_conf puts it here.
     access_log: Any = None
+    #: Lets streams in; app.py puts the middleware here that takes them over, if one does.
+    door: Any = None
     folder_id: str | None = field(default=None, init=False)
     _told: set[str] = field(default_factory=set, init=False)
     _started_in: int | None = field(default=None, init=False)

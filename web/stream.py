@@ -204,11 +204,13 @@ def open_stream(to: Services, job_id: str, start: Start, key: ApiKey | None) -> 
     except BaseException:
         release()
         raise
-    settings = to.settings
-    reader = Reader(
-        viewer=viewer, start=start, keepalive_s=settings.keepalive_s, lifetime_s=settings.stream_max_s
-    )
-    return Stream(reader, viewer, release, key)
+    return Stream(reader_for(to, viewer, start), viewer, release, key)
+
+
+def reader_for(to: Services, viewer: Viewer, start: Start) -> Reader:
+    """That of a viewer whose stream begins at `start`."""
+    keepalive_s, lifetime_s = to.settings.keepalive_s, to.settings.stream_max_s
+    return Reader(viewer=viewer, start=start, keepalive_s=keepalive_s, lifetime_s=lifetime_s)
 
 
 def chunks(stream: Stream) -> Iterator[bytes]:

@@ -1,36 +1,35 @@
 """Streams without a greenlet each: the sockets of all viewers of a job, written to by one.
 
-Flask has let a viewer in (or another who asked in the same words, admissions.py), and it has been sent
-all that there was. From here on it is due the same bytes as every other viewer that stands at the same
-place. So its socket goes to the crowd of its job (crowd.py), and its greenlet ends.
+Flask has let a viewer in, or another who asked in the same words (admissions.py). From here on it is due the
+same bytes as every other viewer that stands at the same place. So its socket goes to the crowd of its job
+(crowd.py), and gunicorn's part in it ends.
 
 Where this cannot be done (TLS in gunicorn, HTTP/2, HTTP/1.0, another server) a stream stays the
 generator that it was.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from gevent.event import Event
 from gevent.socket import socket as GeventSocket
 
 from rankcast.tasks.errors import RankcastError
 from rankcast.web import sse
-from rankcast.web.admissions import Admission
-from rankcast.web.crowd import Crowd, Sink
+from rankcast.web.admissions import Admission, Asked, admission
+from rankcast.web.crowd import Crowd, Sink, chunk
 from rankcast.web.keepalives import Keepalives
 from rankcast.web.services import Services
-from rankcast.web.stream import (
-    RETRY_MS,
-    STREAM,
-    Stream,
-    farewell,
-    open_stream,
-    parts,
-    writes,
-)
+from rankcast.web.stream import RETRY_MS, STREAM, Stream, reader_for
+
+#: What every stream begins with.
+FIRST = chunk(sse.retry(RETRY_MS))
+#: Writes the access log's line of a stream that ends: how many bytes it had, and how long it took.
+Tell = Callable[[int, timedelta], None]
 
 
 class TakeOver:
@@ -41,99 +40,122 @@ class TakeOver:
         self._services = services
         self._crowds: dict[str, Crowd] = {}
         self._keepalives = Keepalives(services.settings.keepalive_s)
+        #: The first requests of connections, while they are being answered; and of those in the same words
+        #: the one that others wait for.
+        self._first: dict[GeventSocket, Asked] = {}
+        self._asking: dict[bytes, tuple[GeventSocket, Event]] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        stream = self._let_in_again(environ, start_response)
-        if stream is not None:
-            return self._serve(environ, start_response, stream, None)
-        head: list[Any] = []
-
-        def begin(*told: Any) -> Any:
-            head[:] = told
-            return start_response(*told)
-
-        body: Iterable[bytes] = self._app(environ, begin)
+        body: Iterable[bytes] = self._app(environ, start_response)
         stream = environ.pop(STREAM, None)
         if stream is None or not _can_be_taken(environ):
             return body
-        return self._serve(environ, start_response, stream, Admission(head[0], head[1], stream.key))
-
-    def _let_in_again(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Stream | None:
-        """The stream of a viewer who asks as another of this crowd did; None where Flask is to be asked."""
-        job_id = environ["PATH_INFO"].removeprefix("/jobs/").removesuffix("/stream")
-        crowd = self._crowds.get(job_id)
-        admission = None if crowd is None else crowd.admissions.find(environ)
-        if admission is None or not _can_be_taken(environ):
-            return None
-        to = self._services
+        response, sock = start_response.__self__, environ["gunicorn.socket"]  # type: ignore[attr-defined]
+        tell = self._access_line(environ, response)
         try:
-            if to.keyring is not None:
-                if admission.key is None or to.keyring.by_id(admission.key.id) != admission.key:
-                    return None
-                to.last_used.note(admission.key.id)
-            start = to.hub.locate(job_id, environ.get("HTTP_LAST_EVENT_ID"))
-            if start.is_complete:
-                return None
-            stream = open_stream(to, job_id, start, admission.key)
-        except RankcastError:
-            # It knows how to say what is wrong.
-            return None
-        start_response(admission.status, admission.headers)
-        return stream
-
-    def _serve(
-        self, environ: dict[str, Any], start_response: Any, stream: Stream, admission: Admission | None
-    ) -> Iterable[bytes]:
-        """What there is now, by gunicorn's means; then its socket goes to the crowd."""
-        try:
-            pieces = (piece for part in parts(stream.reader.pending()) for piece in writes(part))
-            _write_with_head(start_response, sse.retry(RETRY_MS) + next(pieces, b""))
-            for piece in pieces:
-                start_response.__self__.write(piece)
-            if stream.reader.is_over:
-                stream.leave()
-                return [farewell()] if stream.reader.is_leaving else []
-            crowd = self._take(environ, start_response, stream)
+            head, fd = _head_of(response), os.dup(sock.fileno())
         except BaseException:
             stream.leave()
             raise
-        if admission is not None:
-            crowd.admissions.note(environ, admission)
+        crowd = self._crowd_of(stream)
+        asked, known = self._first.get(sock), admission(head, stream.key)
+        if asked is not None and known is not None and asked.job_id == stream.viewer.feed.job_id:
+            crowd.admissions.note(asked.words, known)
+            self.end_first(sock)
+        self._welcome(crowd, stream, fd, head, tell)
         # It ends gunicorn's part in this connection, and closes a descriptor that is not the last one.
         raise StopIteration
 
-    def _take(self, environ: dict[str, Any], start_response: Any, stream: Stream) -> Crowd:
-        told = self._access_line(environ, start_response)
-        fd = os.dup(environ["gunicorn.socket"].fileno())
-        sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._services.hangups)
-        sink.leave_in(stream.reader.leaves_in_s)
+    @contextlib.contextmanager
+    def as_first(self, sock: GeventSocket, asked: Asked) -> Iterator[None]:
+        """The request that comes first over `sock` is this one."""
+        self._first[sock] = asked
+        self._asking.setdefault(asked.words, (sock, Event()))
+        try:
+            yield
+        finally:
+            self.end_first(sock)
+
+    def end_first(self, sock: GeventSocket) -> None:
+        """It is answered, and what comes next over `sock` is another. May be called more than once."""
+        asked = self._first.pop(sock, None)
+        if asked is None or (asking := self._asking.get(asked.words)) is None or asking[0] is not sock:
+            return
+        del self._asking[asked.words]
+        asking[1].set()
+
+    def let_in(self, asked: Asked, sock: GeventSocket, tell: Tell | None) -> bool:
+        """Serve a viewer who asks as another of the job's crowd did; False where Flask is to be asked.
+
+        Waits for the answer to one who asks the same at the moment. The request is still to be read from
+        `sock`, which is nobody else's afterwards.
+        """
+        if (asking := self._asking.get(asked.words)) is not None:
+            asking[1].wait()
+        crowd = self._crowds.get(asked.job_id)
+        known = None if crowd is None else crowd.admissions.find(asked.words)
+        if crowd is None or known is None:
+            return False
+        try:
+            stream = self._stream_again(crowd, asked, known)
+        except RankcastError:
+            # It knows how to say what is wrong.
+            return False
+        if stream is None:
+            return False
+        # What is unread when a connection is closed makes its end a reset.
+        sock.recv(asked.size)
+        self._welcome(crowd, stream, sock.detach(), known.head, tell)
+        return True
+
+    def _stream_again(self, crowd: Crowd, asked: Asked, known: Admission) -> Stream | None:
+        """None where the viewer would not be let in, or not to this crowd. RankcastError."""
+        to, key = self._services, known.key
+        if to.keyring is not None:
+            if key is None or to.keyring.by_id(key.id) != key:
+                return None
+            to.last_used.note(key.id)
+        start = to.hub.locate(asked.job_id, asked.cursor)
+        # Others may have left while Redis was asked.
+        if start.is_complete or self._crowds.get(asked.job_id) is not crowd:
+            return None
+        reader = reader_for(to, crowd.viewer, start)
+        return Stream(reader, crowd.viewer, to.places.take("" if key is None else key.id), key)
+
+    def _crowd_of(self, stream: Stream) -> Crowd:
         job_id = stream.viewer.feed.job_id
-        found = self._crowds.get(job_id)
-        sink.crowd = crowd = found or Crowd(self._crowds, self._keepalives, stream)
-        self._crowds[job_id] = crowd
-        crowd.join(sink)
-        if found is not None:
-            # Not before: it may let others run, and a crowd that the last one leaves is over.
-            stream.viewer.leave()
+        if (crowd := self._crowds.get(job_id)) is None:
+            crowd = self._crowds[job_id] = Crowd(self._crowds, self._keepalives, stream)
         return crowd
 
-    def _access_line(self, environ: dict[str, Any], start_response: Any) -> Callable[[int], None] | None:
-        """What writes the access log's line at the end of the stream; None where there is no such log."""
+    def _welcome(self, crowd: Crowd, stream: Stream, fd: int, head: bytes, tell: Tell | None) -> None:
+        """What there is now is written here, at its client's own pace."""
+        told = None if tell is None else _telling(tell, len(head))
+        sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._services.hangups)
+        sink.leave_in(stream.reader.leaves_in_s)
+        crowd.welcome(sink, head + FIRST, stream)
+
+    def _access_line(self, environ: dict[str, Any], response: Any) -> Tell | None:
+        """None where there is no such log."""
         access_log = self._services.access_log
         if not access_log.access_log_enabled:
             return None
-        response, began = start_response.__self__, time.monotonic()
 
-        def tell(sent: int) -> None:
+        def tell(sent: int, took: timedelta) -> None:
             response.sent += sent
-            took = timedelta(seconds=time.monotonic() - began)
             access_log.access(response, response.req, environ, took)
 
         return tell
 
 
+def _telling(tell: Tell, head_bytes: int) -> Callable[[int], None]:
+    """What tells of a stream that begins now."""
+    began = time.monotonic()
+    return lambda sent: tell(max(0, sent - head_bytes), timedelta(seconds=time.monotonic() - began))
+
+
 class _Gathered:
-    """As a socket, for what is to be one write."""
+    """As a socket, for what is not to be written yet."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -142,15 +164,14 @@ class _Gathered:
         self.parts.append(data)
 
 
-def _write_with_head(start_response: Any, data: bytes) -> None:
-    """As `write`, but the head of gunicorn's response goes in the same packet."""
-    response, gathered = start_response.__self__, _Gathered()
-    sock, response.sock = response.sock, gathered
+def _head_of(response: Any) -> bytes:
+    """The head of gunicorn's answer, which counts as sent."""
+    sock, response.sock = response.sock, (gathered := _Gathered())
     try:
-        response.write(data)
+        response.send_headers()
     finally:
         response.sock = sock
-    sock.sendall(b"".join(gathered.parts))
+    return b"".join(gathered.parts)
 
 
 def _can_be_taken(environ: dict[str, Any]) -> bool:

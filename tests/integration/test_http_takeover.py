@@ -1,8 +1,10 @@
 """What is true of streams whose sockets were taken over, beside all that is true of any stream."""
 
+import contextlib
 import re
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from rankcast.tasks.job import JobOptions
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
-from rankcast.web.admissions import DECIDING
+from rankcast.web.admissions import IDLE
 from rankcast.web.app import create_app
 from rankcast.web.settings import WebSettings
 
@@ -96,6 +98,56 @@ def test_the_access_log_tells_of_a_stream_when_it_ends(
     status, size = re.findall(r'" (\d+) (\d+) ', found[0])[0]
     assert status == "200"
     assert 50_000 < int(size) < 60_000
+
+
+def test_who_is_let_in_as_another_has_a_line_of_its_own_in_the_access_log(
+    silent_tier: tuple[WebTier, Path], store: JobStore
+) -> None:
+    """With what it sent, though nobody but the log looked at that."""
+    web, lines = silent_tier
+    claim = running(store)
+    agents = [f"viewer-{number}" for number in range(3)]
+    watches = [Watch(web.url, f"/jobs/{claim.job_id}/stream", headers={"User-Agent": one}) for one in agents]
+    for watch in watches:
+        watch.until(2)
+    store.finish(claim, SUCCESS, 1)
+    for watch in watches:
+        watch.to_end()
+    found = [line for line in lines.read_text().splitlines() if claim.job_id in line]
+    told = [re.fullmatch(r'127\.0\.0\.1 .*"GET (\S+) HTTP/1.1" 200 (\d+) "-" "(.*)"', line) for line in found]
+    assert all(told), found
+    assert sorted(line[3] for line in told if line) == agents
+    # All were sent the same body.
+    assert {line[1] for line in told if line} == {f"/jobs/{claim.job_id}/stream"}
+    assert len({line[2] for line in told if line}) == 1
+
+
+def test_a_request_that_comes_in_pieces_is_served_as_well(
+    silent_tier: tuple[WebTier, Path], store: JobStore, event_log: EventLog
+) -> None:
+    """Also where another asked the same, whole."""
+    web, _ = silent_tier
+    claim = running(store)
+    head = f"GET /jobs/{claim.job_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with contextlib.ExitStack() as clients:
+        for pieces in ([head], [head], [head[:10], head[10:]], [head[:-2], head[-2:]]):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=30))
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(0.05)
+            raw = b""
+            while b"id: 1-1" not in raw:
+                raw += client.recv(65536)
+            assert raw.startswith(b"HTTP/1.1 200 OK")
+        store.finish(claim, SUCCESS, 1)
+
+
+def test_a_connection_over_which_nothing_comes_is_closed(valkey_url: str) -> None:
+    """After the time that gunicorn gives an idle one."""
+    with web_tier(valkey_url, GUNICORN_CMD_ARGS="--keep-alive 1") as web:
+        with socket.create_connection(("127.0.0.1", web.port), timeout=30) as client:
+            assert client.recv(1) == b""
 
 
 def test_a_process_takes_so_many_streams_and_no_more(
@@ -182,7 +234,7 @@ class Watched(dict[str, Any]):
 
 
 @pytest.mark.parametrize("has_keys", [True, False])
-def test_a_stream_is_decided_by_nothing_but_what_admissions_go_by(
+def test_a_stream_is_decided_by_nothing_in_which_viewers_may_differ(
     valkey_url: str, tmp_path: Path, store: JobStore, has_keys: bool
 ) -> None:
     """What else a route looked at, two requests that are taken for the same could differ in."""
@@ -203,7 +255,7 @@ def test_a_stream_is_decided_by_nothing_but_what_admissions_go_by(
     of_the_request = {name for name in environ.seen if name.startswith("HTTP_")}
     assert "HTTP_ORIGIN" in of_the_request
     assert ("HTTP_AUTHORIZATION" in of_the_request) == has_keys
-    assert of_the_request <= {*DECIDING, "HTTP_LAST_EVENT_ID"}
+    assert not of_the_request & {f"HTTP_{name.upper().replace('-', '_')}" for name in IDLE}
 
 
 @pytest.mark.parametrize("takes_over", BOTH_WAYS)

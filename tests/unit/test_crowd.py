@@ -121,8 +121,8 @@ class Company:
             leave=near.close,
             hangups=self.hangups,
         )
-        sink.crowd = self.crowd
-        self.crowd.join(sink)
+        stream = Stream(self.reader(after), self.viewer, lambda: None)  # type: ignore[arg-type]
+        gevent.spawn(self.crowd.welcome, sink, b"", stream)
         if reads:
             gevent.spawn(client.read)
         return client

@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,10 @@ def test_any_other_error_of_a_connection_keeps_its_traceback(caplog: pytest.LogC
     record = told_of(OSError(errno.EBADF, "Bad file descriptor"), caplog)
     assert (record.levelname, record.getMessage()) == ("ERROR", "Socket error processing request.")
     assert record.exc_info is not None
+
+
+def test_what_gunicorn_imports_before_it_forks_leaves_redis_to_be_patched() -> None:
+    """Of what is imported by then gevent patches nothing: one stream would hold up all others."""
+    code = "import sys, rankcast.web.worker, rankcast.web.gunicorn_conf; print('redis' in sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
