@@ -10,6 +10,7 @@ from typing import Self
 from benchmarks.actor import Actor
 from benchmarks.crowd_web import CrowdWeb
 from benchmarks.deployment import Deployment
+from benchmarks.peers.bare_hub import BareHub
 from benchmarks.peers.environment import fal_python
 from benchmarks.peers.nchan import Nchan
 from benchmarks.system import System
@@ -42,6 +43,10 @@ class Bench:
     @cached_property
     def crowd_web(self) -> CrowdWeb:
         return self._running.enter_context(CrowdWeb(self.logs / "crowds"))
+
+    @cached_property
+    def bare_hub(self) -> BareHub:
+        return self._running.enter_context(BareHub(self.logs / "bare_hub"))
 
     @cached_property
     def nchan(self) -> Nchan:

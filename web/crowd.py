@@ -218,7 +218,8 @@ class Crowd:
         batches: list[Batch] | None = []
         while self._is_stale and batches is not None:
             self._is_stale = False
-            self._admit()
+            if self._arriving:
+                self._admit()
             while batches := self._reader.at_hand():
                 self._cast(chunk(joined(batches)), self._reader.place)
         return batches is not None

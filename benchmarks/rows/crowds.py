@@ -21,17 +21,22 @@ from benchmarks.server import Server
 WARMING = 50
 
 
-def _row(key: str, title: str, crowd: Crowd, figures: Sequence[Figure]) -> Row:
+def _row(key: str, title: str, crowd: Crowd, figures: Sequence[Figure], floor: bool = False) -> Row:
     def ours(bench: Bench) -> Sample:
         return put(crowd, bench.crowd_web.target(crowd.channels))
 
     def nchan(bench: Bench) -> Sample:
         return put(crowd, bench.nchan.target())
 
+    def bare_hub(bench: Bench) -> Sample:
+        return put(crowd, bench.bare_hub.target(crowd.channels))
+
     contenders = [
         Contender("rankcast, one web process", ours, is_ours=True),
         Contender("nginx + nchan, one worker", nchan),
     ]
+    if floor:
+        contenders.append(Contender("bare gevent + hiredis: hears and writes, keeps nothing", bare_hub))
     return Row(key=key, title=title, figures=figures, contenders=contenders, rounds=3)
 
 
@@ -99,6 +104,11 @@ ROWS = (
         "many-jobs",
         "1,000 jobs with one viewer each, 1 event/s",
         Crowd(viewers=1000, channels=1000, rate=1),
-        [Figure("cpu", "µs a delivery", must=60, aim=45), Figure("p99", "ms")],
+        # As the limits of 60 and 45 µs were to nchan's 44 where they were set.
+        [
+            Figure("cpu", "µs a delivery", must=60, aim=45, must_of_peer=1.4, aim_of_peer=1.05),
+            Figure("p99", "ms"),
+        ],
+        floor=True,
     ),
 )
