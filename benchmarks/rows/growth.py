@@ -1,4 +1,4 @@
-"""Whether what one costs grows with how many there are: a larger count against any smaller one, ours alone.
+"""Whether what one costs grows with how many there are: a larger count against any smaller one.
 
 What gets cheaper with more is flat. Each count's own cost is told below the figure.
 """
@@ -11,6 +11,7 @@ from benchmarks.actor import Actor, Reply
 from benchmarks.bench import Bench
 from benchmarks.load import Crowd, put
 from benchmarks.measure import Contender, Figure, Row, Sample, growth
+from benchmarks.server import Server
 from benchmarks.system import System
 
 VIEWERS = (100, 1000, 5000, 9500)
@@ -24,7 +25,15 @@ TAKEN = 300
 
 def viewers(bench: Bench) -> Sample:
     """CPU of the web process a delivery, 10 events/s."""
-    samples = [put(Crowd(viewers=count, rate=10), bench.crowd_web.target()) for count in VIEWERS]
+    return _viewers(bench.crowd_web)
+
+
+def nchans_viewers(bench: Bench) -> Sample:
+    return _viewers(bench.nchan)
+
+
+def _viewers(server: Server) -> Sample:
+    samples = [put(Crowd(viewers=count, rate=10), server.target()) for count in VIEWERS]
     fault = next((sample.fault for sample in samples if sample.fault), None)
     return _sample(VIEWERS, "viewers", [sample.figures["cpu"] for sample in samples], fault)
 
@@ -79,7 +88,10 @@ ROWS = (
         key="growth-viewers",
         title=f"a delivery to {', '.join(f'{count:,}' for count in VIEWERS)} viewers",
         figures=[FIGURE],
-        contenders=[Contender("rankcast, CPU of one web process", viewers, is_ours=True)],
+        contenders=[
+            Contender("rankcast, CPU of one web process", viewers, is_ours=True),
+            Contender("nginx + nchan, one worker", nchans_viewers),
+        ],
         part_unit="µs a delivery",
         rounds=2,
     ),
