@@ -38,6 +38,7 @@ HOPS = {
 }
 FLOORS = "sum of the floors of each hop"
 FLOORS_BACK_TO_BACK = "sum of the floors, back to back"
+FLOORS_OF_TWO = "sum of the floors with a second request"
 
 
 def direct(bench: Bench) -> Sample:
@@ -68,9 +69,14 @@ def floors_back_to_back(bench: Bench) -> Sample:
     return floors_of(bench.floors.ask("hops", calls=5 * CALLS, pause_s=0.0)["ms"])
 
 
-def floors_of(ms: Mapping[str, Sequence[float]]) -> Sample:
-    """The sum over the hops, p50 each, from their milliseconds."""
+def floors_of_two(bench: Bench) -> Sample:
+    return floors_of(bench.floors.ask("hops", calls=CALLS, pause_s=LINGER_S)["ms"], requests=2)
+
+
+def floors_of(ms: Mapping[str, Sequence[float]], requests: int = 1) -> Sample:
+    """The sum over the hops, p50 each, from their milliseconds, with so many requests."""
     parts = {hop.name: hop.calls * percentile(ms[key], 50) for key, hop in HOPS.items()}
+    parts[HOPS["http"].name] *= requests
     return Sample({"p50": sum(parts.values())}, raw={"ms": ms}, parts=parts)
 
 
@@ -81,9 +87,10 @@ ROW = Row(
     contenders=[
         Contender("rankcast, POST /run/<task>/stream", direct, is_ours=True),
         Contender("rankcast, the same, back to back", back_to_back, is_ours=True, beside=FLOORS_BACK_TO_BACK),
-        Contender("rankcast, POST /jobs + GET its stream", by_job, is_ours=True),
+        Contender("rankcast, POST /jobs + GET its stream", by_job, is_ours=True, beside=FLOORS_OF_TWO),
         Contender(FLOORS, floors),
         Contender(FLOORS_BACK_TO_BACK, floors_back_to_back),
+        Contender(FLOORS_OF_TWO, floors_of_two),
         Contender("fal.distributed stream(), no HTTP", fal_distributed),
         Contender("bare Celery round trip, no HTTP, no ranks", celery),
     ],
