@@ -107,7 +107,7 @@ class DistributedWorker:
         if not self._is_in_call and not isinstance(self._services, Alone):
             self._say_once("add_streaming_result does nothing while no job runs")
             return
-        with self._activity.held():
+        with self._activity.held:
             self._services.cast(result, image_format)
 
     def add_streaming_error(self, error: BaseException) -> None:
@@ -144,7 +144,7 @@ class DistributedWorker:
         if self.rank != 0:
             return None
         self._need_job("there is nothing to save while no job runs")
-        with self._activity.held():
+        with self._activity.held:
             return self._services.save_checkpoint(value, name, about)
 
     def save_artifact(self, name: str, value: Any) -> dict[str, Any] | None:
@@ -167,7 +167,7 @@ class DistributedWorker:
         if self.rank != 0:
             return None
         self._need_job("there is nothing to save while no job runs")
-        with self._activity.held():
+        with self._activity.held:
             return self._services.save_artifact(name, value)
 
     def fetch_input(self, url: str | Mapping[str, Any]) -> Path:
@@ -181,7 +181,7 @@ class DistributedWorker:
         """
         self._activity.touch()
         self._need_job("nothing can be fetched while no job runs")
-        with self._activity.held():
+        with self._activity.held:
             return self._services.fetch_input(url)
 
     @property

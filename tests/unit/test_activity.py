@@ -36,14 +36,23 @@ def test_it_counts_from_the_last_sign_of_progress(activity: Activity, clock: Clo
 
 def test_it_stands_still_while_an_event_waits_for_redis(activity: Activity, clock: Clock):
     """An outage is not the job's fault; threads that wait at the same time all count."""
-    with activity.held():
-        with activity.held():
+    with activity.held:
+        with activity.held:
             clock.now += 100
             assert activity.quiet_s() == 0
         clock.now += 100
         assert activity.quiet_s() == 0
     clock.now += 1
     assert activity.quiet_s() == 1
+
+
+def test_who_lets_go_of_it_sets_it_back_before(activity: Activity, clock: Clock, monkeypatch):
+    """Else a look in between would find all that time of waiting."""
+    looks = []
+    monkeypatch.setattr(activity, "touch", lambda: looks.append(activity.quiet_s()))
+    with activity.held:
+        clock.now += 100
+    assert looks == [0]
 
 
 def test_it_runs_only_while_user_code_does(activity: Activity, clock: Clock):
