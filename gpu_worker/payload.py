@@ -105,6 +105,18 @@ def draft(
     return Draft(text, held, special) if held.values else text
 
 
+def plain(value: Any, image_format: str = "jpeg") -> bytes | None:
+    """The text of an event that orjson knows all of, as it does of most; None for any other. It is that of
+    `encode`, at a fraction of the work."""
+    if image_format not in IMAGE_MODES:
+        return None
+    try:
+        text = orjson.dumps(value, None, _OPTIONS)
+    except TypeError:
+        return None
+    return text if len(text) <= MAX_EVENT_BYTES else None
+
+
 class _Held:
     """Copies of what is left to be encoded, in order of the text, and how many bytes more there may be."""
 
@@ -178,8 +190,8 @@ class _Special:
                 return self.checked(orjson.dumps(value, self, _OPTIONS))
             except TypeError as error:
                 # orjson tells what, but not where.
-                plain = _Special(self._image_format, self._quality, self._max_bytes)
-                raise _explained(error, value, plain) from error.__cause__
+                special = _Special(self._image_format, self._quality, self._max_bytes)
+                raise _explained(error, value, special) from error.__cause__
 
     def checked(self, text: bytes) -> bytes:
         """EventTooLarge for what has become too long."""

@@ -45,7 +45,16 @@ from rankcast.gpu_worker.messages import (
     StorePort,
 )
 from rankcast.gpu_worker.moments import CALLED, RETURNED, Marks
-from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, draft, encode
+from rankcast.gpu_worker.payload import (
+    IMAGE_MODES,
+    MAX_OUTPUT_BYTES,
+    OUTPUT_QUALITY,
+    Apart,
+    Draft,
+    draft,
+    encode,
+    plain,
+)
 from rankcast.gpu_worker.pipe import BlockingEnd
 from rankcast.gpu_worker.publisher import Publisher, progress_of
 from rankcast.gpu_worker.ticker import Ticker
@@ -299,14 +308,15 @@ class Rank:
     # The worker's Services
 
     def cast(self, result: Any, image_format: str) -> None:
-        assert self._publisher is not None
-        assert self._running is not None
-        running = self._running
-        apart = running.artifacts.apart(running.rules.max_inline_event_bytes)
-        room = self._publisher.room_for_draft
-        event = draft(result, image_format, apart=apart, max_held_bytes=room)
+        publisher, running = self._publisher, self._running
+        assert publisher is not None
+        assert running is not None
+        event: bytes | Draft | None = plain(result, image_format)
+        if event is None:
+            apart = running.artifacts.apart(running.rules.max_inline_event_bytes)
+            event = draft(result, image_format, apart=apart, max_held_bytes=publisher.room_for_draft)
         # What was stored may have taken so long that another job runs by now.
-        self._publisher.put(event, progress_of(result), only_for=running.call)
+        publisher.put(event, progress_of(result), only_for=running.call)
 
     def checkpoint_dir(self) -> Path:
         assert self._running is not None

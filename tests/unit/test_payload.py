@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from payloads import array_of, bytes_of, decoded, image_of
 from PIL import Image
 
-from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_DEPTH, Draft, draft, encode
+from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_DEPTH, MAX_EVENT_BYTES, Draft, draft, encode, plain
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
 Pair = namedtuple("Pair", "left right")
@@ -263,6 +263,30 @@ def test_no_room_anywhere_is_an_error_of_the_disk():
     with pytest.raises(OSError) as caught:
         encode(b"x" * 2000, apart=shelf)
     assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"step": 3, "loss": 0.5, "none": None, "deep": [{"a": True}]},
+        {"nan": float("nan"), "when": datetime.date(2026, 1, 2), "id": uuid.UUID(int=3)},
+        {"image": Image.new("RGB", (8, 8))},
+        {"number": np.float32(0.5)},
+        {"array": np.zeros(2), "tuple": (1, 2), "path": PurePosixPath("/x")},
+        {"bytes": b"x"},
+        Box(1, Colour.RED),
+    ],
+)
+def test_a_plain_event_is_encoded_as_any_other(value):
+    """Where there is a short way, it leads to the same text."""
+    assert plain(value) in (encode(value), None)
+
+
+def test_only_what_orjson_knows_all_of_is_plain():
+    assert plain({"step": 3, "names": ("a", "b")}) == b'{"step":3,"names":["a","b"]}'
+    assert plain({"x": b"y"}) is plain([np.float64(1)]) is plain({1: 2}) is plain("\ud800") is None
+    assert plain("x" * MAX_EVENT_BYTES) is None
+    assert plain(1, "bmp") is None
 
 
 def whole(event: bytes | Draft) -> Any:
