@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
@@ -83,11 +84,13 @@ class Publisher:
         self._max_bytes = max_bytes
         self._keep_s = keep_s
         self._clock = clock
-        lock = threading.Lock()
-        #: Something to send, or to stop for.
-        self._work = threading.Condition(lock)
+        self._lock = threading.Lock()
         #: Something was taken by the log, or everything is lost.
-        self._taken = threading.Condition(lock)
+        self._taken = threading.Condition(self._lock)
+        #: Wakes the sending thread, while that sleeps: there is something to send, or to stop for. All of it
+        #: is C, because the thread that computes rings it for each event.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._is_asleep = False
         self._closed = threading.Event()
         self._forget()
         self._thread = threading.Thread(target=self._send_all, name="rankcast-publisher", daemon=True)
@@ -116,7 +119,7 @@ class Publisher:
             told["resumes_from"] = call.resumes_from
         if call.notice is not None:
             told["message"] = call.notice
-        with self._work:
+        with self._lock:
             self._forget()
             self._call = call
         self.put(encode(told), kind=STATE)
@@ -135,26 +138,28 @@ class Publisher:
         StaleAttempt once the job belongs to somebody else; RuntimeError unless a call runs, and that
         is the one it is `only_for`.
         """
-        with self._work:
-            size = _size(data)
+        is_draft = isinstance(data, Draft)
+        size = data.size if isinstance(data, Draft) else len(data)
+        with self._lock:
             if self._waiting and self._waiting_bytes + size > self._max_bytes:
                 self._wait_for_room(size)
             if self._lost is not None:
                 raise _as_told(self._lost)
             if self._call is None:
                 raise RuntimeError("no job runs")
-            if only_for not in (None, self._call):
+            if only_for not in (self._call, None):
                 raise RuntimeError(OVER)
             self._waiting.append((kind, data))
             self._waiting_bytes += size
-            if isinstance(data, Draft):
+            if is_draft:
                 self._draft_bytes += size
             if progress is not None:
                 self._progress = progress
             if kind == RESULT and FIRST_EVENT not in self.marks:
                 self.marks[FIRST_EVENT] = time.monotonic_ns()
-            self._work.notify()
-            return self._acked + len(self._waiting)
+            number = self._acked + len(self._waiting)
+            self._ring()
+        return number
 
     @property
     def room_for_draft(self) -> int:
@@ -162,13 +167,13 @@ class Publisher:
 
         The end of a call, and what is behind them, waits until they are encoded.
         """
-        with self._work:
+        with self._lock:
             return MAX_HELD_BYTES if not self._draft_bytes else max(0, MAX_DRAFT_BYTES - self._draft_bytes)
 
     @property
     def acknowledged(self) -> int:
         """The number of the last event that the log has."""
-        with self._work:
+        with self._lock:
             return self._acked
 
     def announce(self, call: Call, path: str, about: Mapping[str, Any]) -> None:
@@ -176,7 +181,7 @@ class Publisher:
         a file may take so long to write that another job runs by now."""
         told = encode({"path": path, "attempt": call.attempt, **about})
         number = self.put(told, kind=CHECKPOINT, only_for=call)
-        with self._work:
+        with self._lock:
             self._taken.wait_for(lambda: self._acked >= number or self._lost or self._call != call)
             if self._call != call:
                 raise RuntimeError(OVER)
@@ -185,7 +190,7 @@ class Publisher:
 
     def flush(self) -> int:
         """Wait until the log has every event; the number of the last. StaleAttempt as for `put`."""
-        with self._work:
+        with self._lock:
             self._taken.wait_for(lambda: not self._waiting or self._lost)
             if self._lost is not None:
                 raise _as_told(self._lost)
@@ -193,22 +198,28 @@ class Publisher:
 
     def settle(self) -> None:
         """Wait until the log has what was put before this, or takes nothing of this call any more."""
-        with self._work:
+        with self._lock:
             call, last = self._call, self._acked + len(self._waiting)
             self._taken.wait_for(lambda: self._acked >= last or self._lost or self._call != call)
 
     def end(self) -> None:
         """Let go of the job; what is still in the buffer is dropped."""
-        with self._work:
+        with self._lock:
             self._forget()
             self._taken.notify_all()
 
     def close(self) -> None:
         """End the thread. What is in the buffer is dropped."""
-        self._closed.set()
-        with self._work:
-            self._work.notify_all()
+        with self._lock:
+            self._closed.set()
+            self._ring()
         self._thread.join()
+
+    def _ring(self) -> None:
+        """Under the lock."""
+        if self._is_asleep:
+            self._is_asleep = False
+            self._bell.put(None)
 
     def _wait_for_room(self, size: int) -> None:
         waiting = self._waiting_bytes // (1024 * 1024)
@@ -241,26 +252,35 @@ class Publisher:
 
     def _next(self) -> "_Batch | _Heavy | None":
         """Wait for something to send, or to be finished first; None when closed."""
-        with self._work:
-            self._work.wait_for(self._has_work)
-            if self._closed.is_set() or self._call is None:
-                return None
-            events: list[tuple[str, bytes]] = []
-            size = 0
-            for kind, data in self._waiting:
-                if isinstance(data, Draft):
-                    break
-                size += len(data)
-                if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
-                    break
-                events.append((kind, data))
-            if not events:
-                return _Heavy(self._call, *self._waiting[0])  # type: ignore[arg-type]
-            return _Batch(self._call, self._acked + 1, events, self._progress)
+        while True:
+            with self._lock:
+                if self._has_work():
+                    return self._work()
+                self._is_asleep = True
+            self._bell.get()
+
+    def _has_work(self) -> bool:
+        return self._closed.is_set() or bool(self._waiting and self._lost is None)
+
+    def _work(self) -> "_Batch | _Heavy | None":
+        if self._closed.is_set() or self._call is None:
+            return None
+        events: list[tuple[str, bytes]] = []
+        size = 0
+        for kind, data in self._waiting:
+            if isinstance(data, Draft):
+                break
+            size += len(data)
+            if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
+                break
+            events.append((kind, data))
+        if not events:
+            return _Heavy(self._call, *self._waiting[0])  # type: ignore[arg-type]
+        return _Batch(self._call, self._acked + 1, events, self._progress)
 
     def _finish(self, heavy: "_Heavy") -> None:
         data = heavy.draft.finish()
-        with self._work:
+        with self._lock:
             is_over = self._call is not heavy.call
             if not is_over:
                 self._waiting[0] = (heavy.kind, data)
@@ -269,9 +289,6 @@ class Publisher:
                 self._taken.notify_all()
         if is_over:
             heavy.draft.drop()
-
-    def _has_work(self) -> bool:
-        return self._closed.is_set() or bool(self._waiting and self._lost is None)
 
     def _send(self, batch: _Batch) -> None:
         call = batch.call
@@ -292,7 +309,7 @@ class Publisher:
             self._on_cancel(call.job_id)
 
     def _acknowledge(self, batch: _Batch, last: int) -> None:
-        with self._work:
+        with self._lock:
             if self._call is not batch.call:
                 return
             now = self._clock()
@@ -319,7 +336,7 @@ class Publisher:
 
     def _go_back(self, call: Call, behind: Behind) -> None:
         """The log lost events that it had taken: they wait again."""
-        with self._work:
+        with self._lock:
             if self._call is not call:
                 return
             if not 0 < self._acked - behind.last <= len(self._kept):
@@ -332,14 +349,10 @@ class Publisher:
                 self._acked -= 1
 
     def _lose(self, call: Call, error: Exception) -> None:
-        with self._work:
+        with self._lock:
             if self._call is call:
                 self._lost = error
                 self._taken.notify_all()
-
-
-def _size(data: bytes | Draft) -> int:
-    return data.size if isinstance(data, Draft) else len(data)
 
 
 def _has_result(batch: _Batch) -> bool:

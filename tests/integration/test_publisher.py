@@ -231,6 +231,32 @@ def test_one_publisher_serves_one_job_after_the_other(make, store, event_log):
     assert (results(event_log, first), results(event_log, second)) == ([0, 1, 2], [10, 11])
 
 
+def test_an_event_after_a_pause_is_sent_as_well(make, store, event_log):
+    """The sending thread sleeps between events; whoever puts one wakes it, and no wake-up is lost."""
+    claim = running(store)
+    publisher = make()
+    publisher.begin(call_of(claim))
+    for number in range(200):
+        publisher.put(encode(number))
+        if number % 4:
+            publisher.flush()
+    assert publisher.flush() == 202
+    assert results(event_log, claim) == list(range(200))
+
+
+def test_a_job_that_ends_at_once_does_not_end_the_publisher(make, store, event_log):
+    """What was to be sent is gone when the sending thread has woken up."""
+    publisher = make()
+    for _ in range(50):
+        publisher.begin(call_of(running(store)))
+        publisher.end()
+    claim = running(store)
+    publisher.begin(call_of(claim))
+    publisher.put(b"1")
+    assert publisher.flush() == 3
+    assert results(event_log, claim) == [1]
+
+
 def test_the_newest_progress_is_in_the_record(make, store):
     claim = running(store)
     publisher = make()
