@@ -34,6 +34,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 #: What of an event is the job's progress, if it has one of the first two.
 PROGRESS_FIELDS = ("progress", "step", "total", "message")
 MAX_PROGRESS_TEXT = 200
+Progress = dict[str, int | float | str]
+_PLAIN = (int, float, str)
 OVER = "the job that this belongs to is over"
 
 
@@ -56,7 +58,7 @@ class _Batch(NamedTuple):
     call: Call
     first: int
     events: list[tuple[str, bytes]]
-    progress: bytes | None
+    progress: Progress | None
 
 
 class _Heavy(NamedTuple):
@@ -99,7 +101,7 @@ class Publisher:
     def _forget(self) -> None:
         self._call: Call | None = None
         self._lost: Exception | None = None
-        self._progress: bytes | None = None
+        self._progress: Progress | None = None
         #: Not in the log yet, from event `_acked + 1`.
         self._waiting: deque[tuple[str, bytes | Draft]] = deque()
         self._waiting_bytes = 0
@@ -127,7 +129,7 @@ class Publisher:
     def put(
         self,
         data: bytes | Draft,
-        progress: bytes | None = None,
+        progress: Progress | None = None,
         *,
         kind: str = RESULT,
         only_for: Call | None = None,
@@ -299,7 +301,7 @@ class Publisher:
                 token=call.token,
                 first=batch.first,
                 events=batch.events,
-                progress=batch.progress,
+                progress=None if batch.progress is None else encode(batch.progress),
             )
         except Behind as behind:
             self._go_back(call, behind)
@@ -359,17 +361,18 @@ def _has_result(batch: _Batch) -> bool:
     return any(kind == RESULT for kind, _ in batch.events)
 
 
-def progress_of(result: Any) -> bytes | None:
-    """The part of an event that is the job's progress, as JSON; None when it has none."""
+def progress_of(result: Any) -> Progress | None:
+    """The part of an event that is the job's progress; None when it has none. What it holds does not
+    change: it is encoded only when it is sent, and most of it is overtaken before that."""
     if not isinstance(result, dict) or not ("progress" in result or "step" in result):
         return None
-    found = {
-        name: value
-        for name in PROGRESS_FIELDS
-        if isinstance(value := result.get(name), int | float | str)
-        and not (isinstance(value, str) and len(value) > MAX_PROGRESS_TEXT)
-    }
-    return encode(found) if found else None
+    found: Progress = {}
+    for name in PROGRESS_FIELDS:
+        value = result.get(name)
+        # Not `int | float | str`: that makes a new type each time.
+        if isinstance(value, _PLAIN) and not (isinstance(value, str) and len(value) > MAX_PROGRESS_TEXT):
+            found[name] = value
+    return found or None
 
 
 def _as_told(error: Exception) -> Exception:
