@@ -185,13 +185,15 @@ class _Special:
 
     def text(self, value: Any) -> bytes:
         """As `encode` has it."""
-        with self.taking_back():
-            try:
-                return self.checked(orjson.dumps(value, self, _OPTIONS))
-            except TypeError as error:
-                # orjson tells what, but not where.
-                special = _Special(self._image_format, self._quality, self._max_bytes)
-                raise _explained(error, value, special) from error.__cause__
+        try:
+            return self.checked(orjson.dumps(value, self, _OPTIONS))
+        except BaseException as error:
+            self.take_back()
+            if not isinstance(error, TypeError):
+                raise
+            # orjson tells what, but not where.
+            special = _Special(self._image_format, self._quality, self._max_bytes)
+            raise _explained(error, value, special) from error.__cause__
 
     def checked(self, text: bytes) -> bytes:
         """EventTooLarge for what has become too long."""
