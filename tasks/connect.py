@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.redo import RedoBuffer
+from rankcast.tasks.redo import RedoBuffer, ask
 
 #: Seconds for one reply, and for connecting. Whoever keeps a lease asks for less.
 SOCKET_TIMEOUT_S = 5.0
@@ -139,12 +139,22 @@ class Scripts:
         if self._redo is not None:
             self._redo.settle(self._redis)
         try:
-            reply = self._redis.evalsha(source.sha, 0, *args)
+            reply = self._ask("EVALSHA", source.sha, 0, *args)
         except redis.exceptions.NoScriptError:
             # A server forgets its scripts when it restarts.
-            reply = self._redis.eval(source.text, 0, *args)
+            reply = self._ask("EVAL", source.text, 0, *args)
         if self._redo is not None:
             self._redo.acknowledged(name, source.text, args, reply)
         if isinstance(reply, list) and reply[:1] == [b"SETTLING"]:
             raise StoreUnavailable("Redis was restarted, and not all processes have told it what it lost")
         return reply
+
+    def _ask(self, *command: str | bytes | float) -> Any:
+        """As the client's `execute_command`, without its retries (there are none) and its measurements: the
+        thread that computes waits for the interpreter while a rank's publisher is busy with them."""
+        pool = self._redis.connection_pool
+        connection = pool.get_connection()
+        try:
+            return ask(connection, *command)
+        finally:
+            pool.release(connection)

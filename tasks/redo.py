@@ -29,6 +29,7 @@ RETRY_S = 0.2
 MAX_BYTES = 64 * 1024 * 1024
 
 Args = Sequence[str | bytes | float]
+_TEXT = (str, bytes)
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +45,13 @@ class Move(NamedTuple):
     args: Args
     at: float
     safe_until: float
+    #: Of the arguments, in bytes, about.
+    size: int
 
     @property
     def job_id(self) -> str:
         found = self.args[2 if self.name == "claim" else 0]
         return found.decode() if isinstance(found, bytes) else str(found)
-
-    @property
-    def size(self) -> int:
-        return sum(len(arg) for arg in self.args if isinstance(arg, str | bytes))
 
 
 class RedoBuffer:
@@ -86,8 +85,9 @@ class RedoBuffer:
         now, again = self._clock(), _again(name, args, reply)
         with self._lock:
             if again is not None:
-                self._moves.append(Move(name, script, again, now, _safe_until(name, args, now)))
-                self._size += self._moves[-1].size
+                size = sum([len(arg) for arg in again if isinstance(arg, _TEXT)])
+                self._moves.append(Move(name, script, again, now, _safe_until(name, args, now), size))
+                self._size += size
             self._let_go(now)
 
     def answered(self) -> None:
@@ -115,7 +115,7 @@ class RedoBuffer:
         moves = [move for move in self._moves if now < move.safe_until]
         if moves:
             log.warning("Redis was restarted: making %d moves again that it may have lost", len(moves))
-        self._waiting = _make(moves, partial(_call, connection))
+        self._waiting = _make(moves, partial(ask, connection))
         self._retry_at, self._give_up_at = now + RETRY_S, now + KEEP_S
         # The new run may be killed as well.
         self._moves = deque(move._replace(at=now) for move in moves)
@@ -199,7 +199,7 @@ def _again(name: str, args: Args, reply: Any) -> Args | None:
 
 def _run_id(connection: Any) -> str:
     try:
-        info = _call(connection, "INFO", "server")
+        info = ask(connection, "INFO", "server")
     except redis.ResponseError:
         return ""
     text = info if isinstance(info, str) else bytes(info).decode(errors="replace")
@@ -207,6 +207,7 @@ def _run_id(connection: Any) -> str:
     return found[0].partition(":")[2] if found else ""
 
 
-def _call(connection: Any, *args: Any) -> Any:
+def ask(connection: Any, *args: Any) -> Any:
+    """What the server answers on this connection; one that fails is closed by redis-py."""
     connection.send_command(*args)
     return connection.read_response()

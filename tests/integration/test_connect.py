@@ -89,6 +89,20 @@ def test_a_call_that_a_restart_cut_is_not_tried_again_by_the_library(own_server,
             assert isinstance(call.exception(timeout=5), redis_py.ConnectionError)
 
 
+def test_a_reply_that_comes_too_late_is_not_taken_for_the_next(own_server, settings):
+    """A connection that was left in the middle of a call is not used again."""
+    with (
+        connect(own_server.connection_url) as client,
+        connect(own_server.connection_url, socket_timeout_s=0.2, max_connections=1) as impatient,
+    ):
+        claim, log = running(JobStore(client, settings)), EventLog(impatient, settings)
+        client.client_pause(500, all=True)
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            append(log, claim, 2, "1")
+        assert client.ping()
+        assert append(log, claim, 2, "1", "2", "3").last == 4
+
+
 def test_a_full_server_takes_no_new_work_and_ends_what_runs(own_server, settings):
     """At maxmemory a submit is refused whole; end, cancel, release and sweep still write."""
     with connect(own_server.connection_url) as client:
