@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from rankcast.gpu_worker.snapshot import DEVICES, Snapshot
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
 T = TypeVar("T")
@@ -96,9 +97,9 @@ def draft(
     apart: Apart | None = None,
     max_held_bytes: int = MAX_HELD_BYTES,
 ) -> "bytes | Draft":
-    """The same for an event, but what takes long to encode may be left to `Draft.finish`: large images, and
-    tensors and arrays in the memory of the CPU. They are copied before this returns, `max_held_bytes` of
-    them at most; others are encoded at once."""
+    """The same for an event, but what takes long to encode may be left to `Draft.finish`: large images,
+    tensors and arrays. They are copied before this returns, or for a tensor on a GPU as soon as its stream
+    gets there; `max_held_bytes` of them at most, others are encoded at once."""
     held = _Held(max_held_bytes)
     special = _Special(image_format, EVENT_QUALITY, MAX_EVENT_BYTES, apart, held)
     text = special.text(value)
@@ -154,7 +155,7 @@ class Draft:
         special.held = None
         for value in self._held:
             before, _, rest = rest.partition(f'"{_MARK}"'.encode())
-            parts += [before, special.text(value)]
+            parts += [before, special.text(value.tensor() if isinstance(value, Snapshot) else value)]
         with special.taking_back():
             return special.checked(b"".join([*parts, rest]))
 
@@ -276,8 +277,8 @@ class _Special:
         if value.ndim == 0:
             return value.item()
         size = value.numel() * value.element_size()
-        if self._may_hold(size) and value.device.type == "cpu" and value.layout is _torch().strided:
-            return self._hold(value.detach().clone(), size)
+        if self._may_hold(size) and value.device.type in DEVICES and value.layout is _torch().strided:
+            return self._hold(Snapshot(value), size)
         if apart := self.room(size):
             put = _stored(partial(apart.put_tensor, value))
             if put is not None:

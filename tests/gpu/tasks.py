@@ -49,6 +49,20 @@ class Streams(DistributedWorker):
         self.add_streaming_result({"latents": latents})
 
 
+@task("gpu/goes-on")
+class GoesOn(DistributedWorker):
+    """Shows a large tensor behind much work of the GPU, and changes it at once."""
+
+    def __call__(self):
+        latents = torch.arange(1024 * 1024, dtype=torch.float32, device=self.device)
+        torch.cuda._sleep(2_000_000_000)
+        latents += 1
+        self.add_streaming_result({"latents": latents})
+        is_busy = not torch.cuda.current_stream().query()
+        latents.zero_()
+        return is_busy
+
+
 @task("gpu/hog", cancel_grace_s=0.2)
 class Hog(DistributedWorker):
     """Takes 2 GiB of the device and does not stop by itself."""

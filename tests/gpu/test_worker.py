@@ -1,13 +1,17 @@
 """A worker on a host with a GPU: who gets the device, and that it comes back."""
 
+import base64
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import orjson
 import pytest
 from helpers import wait_until
 from workers import Site, kill, worker
 
+from rankcast.tasks.event import RESULT
 from rankcast.tasks.state import JobState
 
 TASKS = str(Path(__file__).with_name("tasks.py"))
@@ -44,6 +48,20 @@ def test_jobs_run_on_the_gpus_of_their_slot(site: Site, tmp_path: Path, memory_u
         assert told.slots[0].devices == [0]
         host.wait_log("gpu/two unloaded")
         wait_until(lambda: memory_used_mib() <= before + 64, "the device is free while the worker waits")
+
+
+def test_showing_a_tensor_waits_for_no_kernel_and_shows_it_as_it_stood(site: Site, tmp_path: Path):
+    """It is large, the GPU still works when the call returns, and what comes next changes it."""
+    with worker(site.url, TASKS, folder=tmp_path, env=GPUS):
+        job_id = site.submit("gpu/goes-on")
+        record = site.wait_ended(job_id, timeout_s=120)
+        assert record.state is JobState.SUCCEEDED, record.error
+        assert orjson.loads(site.store.output(job_id) or b"null") is True
+        (event,) = [each for each in site.events(job_id) if each.kind == RESULT]
+        shown = orjson.loads(event.data or b"null")["latents"]
+        _, _, encoded = shown["url"].partition("base64,")
+        values = numpy.load(io.BytesIO(base64.b64decode(encoded)))
+        assert (values == numpy.arange(1, 1024 * 1024 + 1, dtype=numpy.float32)).all()
 
 
 def test_a_killed_worker_gives_the_memory_back(site: Site, tmp_path: Path, memory_used_mib: MemoryUsed):
