@@ -1,7 +1,7 @@
 """Read first. Step 4. One attempt at a job, from its claim to its end.
 
-    slot ──▶ claim ──▶ group (warm, or loaded now) ──▶ start ──▶ call ──▶ decide ──▶ finish
-                                                                             └─────▶ give back
+    slot ──▶ claim ──▶ group, loaded now ──▶ start ──▶ call ──▶ decide ──▶ finish
+                 └───▶ group, warm ────────────────────▶┘          └─────▶ give back
 
 The claim's fence and token are the right to do all this; once Redis refuses them, the attempt stops
 and writes nothing more. Whatever else goes wrong here ends the job with an error that says what, or
@@ -189,11 +189,16 @@ class Attempt:
                     "slot %d backs off from %s for %g s", self._slot.index, self._task.name, pause_s
                 )
             return self._decide(None, failed.error)
-        is_cancelled = self._insist(lambda: self._parts.store.start(self._claim))
-        self._moments.mark(STARTED)
-        if is_cancelled or self._control.is_cancel_requested:
+        if self._is_cancelled_at_start():
             return self._decide(None, JobErrorInfo(kind="cancelled", message="the job was cancelled"))
         return self._call(group)
+
+    def _is_cancelled_at_start(self) -> bool:
+        """The group is ready. Of one that was loaded Redis is told so, which may have been long after the
+        claim; on a warm one the first event of its call, moments from now, says the same."""
+        is_cancelled = self._metrics["cold"] and self._insist(lambda: self._parts.store.start(self._claim))
+        self._moments.mark(STARTED)
+        return is_cancelled or self._control.is_cancel_requested
 
     def _group(self) -> RankGroup:
         """The group of this slot, loaded if it is not there."""
@@ -278,6 +283,8 @@ class Attempt:
                     continue
                 logger.error("job %s: events from %d on are lost", self._claim.job_id, behind.last + 1)
                 self._final_seq, is_cut = behind.last, True
+                # The one that started it may be among them.
+                self._insist(lambda: self._parts.store.start(self._claim))
 
     def _give_back(self, decided: GiveBack) -> JobState:
         return self._insist(

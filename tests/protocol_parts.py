@@ -217,6 +217,8 @@ class Worker(Process):
         #: It stood still, or its claim cannot outlive a restart, during this attempt.
         self.is_excused = False
         self._is_lost = self._is_cancelled = False
+        #: Its first attempt loads the group.
+        self._is_warm = False
         self._life = self._live()
 
     def step(self) -> None:
@@ -256,8 +258,9 @@ class Worker(Process):
 
     def _attempt(self) -> Steps[None]:
         token = self.world.new_token()
+        is_warm = self._is_warm
         claim = yield from self._insist(
-            lambda: self.store.claim(task=TASK, token=token, worker=self.name, job_id=None, is_warm=True)
+            lambda: self.store.claim(task=TASK, token=token, worker=self.name, job_id=None, is_warm=is_warm)
         )
         if claim is None:
             return
@@ -272,8 +275,11 @@ class Worker(Process):
             self.claim = None
 
     def _run(self, claim: Claim) -> Steps[None]:
-        final_seq = 0
-        if not (yield from self._insist(lambda: self.store.start(claim))):
+        final_seq, is_cancelled = 0, False
+        if not self._is_warm:
+            is_cancelled = yield from self._insist(lambda: self.store.start(claim))
+            self._is_warm = True
+        if not is_cancelled:
             final_seq = yield from self._call(claim)
         if self._is_lost:
             raise StaleAttempt("another owns the job")
@@ -313,6 +319,7 @@ class Worker(Process):
                 if self.world.redis.now_s > give_up_at:
                     self.world.cut.add((claim.job_id, claim.fence))
                     seq, is_cut = behind.last, True
+                    yield from self._insist(lambda: self.store.start(claim))
             yield
 
     def _insist(self, call: Callable[[], T]) -> Steps[T]:

@@ -39,7 +39,8 @@ if seq == last then return {'OK', last, cancel} end
 
 local last_id, record = fence .. '-' .. seq, record_key(id)
 if job.state == 'starting' then
-  -- Who has the claim and an event has started: a restart lost that, and its keeper may be slower.
+  -- Who has the claim and an event has started. A warm group says so by its first event; of another a
+  -- restart may have lost the start, and its keeper may be slower.
   redis.call('HSET', record, 'state', 'running')
   redis.call('HSETNX', record, 'started', digits(now_ms()))
 end

@@ -1,4 +1,5 @@
--- The rank group is ready: starting becomes running.  Writes no event, rank 0 numbers from here on.
+-- A rank group was loaded: starting becomes running.  Writes no event, rank 0 numbers from here on.  Of a
+-- warm group append.lua does this with the first event.
 -- ARGV: job_id, fence, token.   Replies: OK, cancel asked for (0 or 1) | GONE | FENCED.
 local id, fence, token = ARGV[1], ARGV[2], ARGV[3]
 local job = fields_of(id, {'state', 'fence', 'token', 'cancel'})

@@ -153,6 +153,18 @@ def test_only_an_outcome_that_the_table_allows_is_written(store):
     assert store.record(claim.job_id).state is JobState.STARTING
 
 
+def test_a_success_stands_where_the_event_that_started_it_is_lost(redis, store, event_log):
+    """On a warm group that is the first of the call; whoever ends the job tells Redis of the start."""
+    claim = starting(store)
+    memory = Memory(redis)
+    append(event_log, claim, 2, "1", "2")
+    memory.come_back()
+    with pytest.raises(Behind):
+        store.finish(claim, SUCCESS, 3)
+    assert store.start(claim) is False
+    assert store.finish(claim, SUCCESS, 1, is_cut=True) is JobState.SUCCEEDED
+
+
 def test_all_keys_of_an_ended_job_go_at_one_moment(redis, store, event_log, logs):
     """Also the printed lines that come after the end."""
     claim = running(store, ttl_s=100)

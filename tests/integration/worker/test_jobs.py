@@ -58,7 +58,18 @@ def test_the_second_job_finds_the_group_warm(site: Site, host: Worker):
     assert second["pid"] == first["pid"]
     assert second["calls"] == 2
     assert [site.store.record(job_id).metrics["cold"] for job_id in jobs[1:]] == [True, False]
-    assert [b'"loading":true' in (site.events(job_id)[1].data or b"") for job_id in jobs[1:]] == [True, False]
+
+
+def test_a_job_on_a_warm_group_runs_by_its_first_event(site: Site, host: Worker):
+    """Rank 0 tells so; of a group that was loaded its worker did before."""
+    for is_cold in (True, False):
+        if is_cold:
+            output(site, site.submit("acme/other"))
+        job_id = site.submit("acme/steps", {"steps": 2, "delay_s": 0.05})
+        site.wait_event(job_id, '"running"')
+        record = site.store.record(job_id)
+        assert (record.state, record.started_ms is None) == (JobState.RUNNING, False)
+        assert site.wait_ended(job_id).metrics["cold"] is is_cold
 
 
 def test_tasks_take_turns_on_a_slot(site: Site, host: Worker):
