@@ -128,18 +128,30 @@ def wake(app: Celery, *, task: str, job_id: str, to: Queue | None = None) -> boo
     That is no error: every worker looks for itself once a second. `to` is another queue than the
     task's.
     """
+    args, kwargs = [job_id], {"task": task}
     try:
-        app.send_task(
-            RUN_JOB,
-            args=[job_id],
-            kwargs={"task": task},
+        # As `send_task` does it, without what that makes for whoever waits for a result.
+        message = app.amqp.create_task_message(
             # Celery's own tools then show, find and revoke a job by its id and its task's name.
-            task_id=job_id,
+            job_id,
+            RUN_JOB,
+            args=args,
+            kwargs=kwargs,
             shadow=task,
-            queue=to or queue(queue_of(task)),
-            # Only a queue with a time to live must be declared, for kombu to know it.
-            declare=[to] if to else [],
+            ignore_result=True,
+            # What it shows them; by itself it walks through whatever a caller may have given.
+            argsrepr=repr(args),
+            kwargsrepr=repr(kwargs),
         )
+        with app.producer_or_acquire() as producer:
+            app.amqp.send_task_message(
+                producer,
+                RUN_JOB,
+                message,
+                queue=to or queue(queue_of(task)),
+                # Only a queue with a time to live must be declared, for kombu to know it.
+                declare=[to] if to else [],
+            )
     except OperationalError as fault:
         logger.warning("no wake-up for job %s, a worker will find it by itself: %s", job_id, fault)
         return False

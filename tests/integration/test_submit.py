@@ -177,4 +177,5 @@ def test_celerys_tools_see_the_jobs_id_and_its_tasks_name(app: Celery, redis: re
         queue.close()
     assert message.headers["id"] == "j" * 32
     assert message.headers["shadow"] == "acme/steps"
+    assert message.headers["argsrepr"] == f"['{'j' * 32}']"
     assert message.content_type == "application/json"
