@@ -20,9 +20,9 @@ from celery.concurrency.thread import TaskPool
 from celery.worker.control import control_command
 from celery.worker.control import revoke as stock_revoke
 
-from rankcast.gpu_worker import broker
 from rankcast.gpu_worker.runtime import Runtime
 from rankcast.gpu_worker.settings import WorkerSettings
+from rankcast.tasks import broker
 from rankcast.tasks.celery_app import RUN_JOB, make_app, queue, queue_of
 from rankcast.tasks.errors import RankcastError
 from rankcast.tasks.redis_check import check_redis

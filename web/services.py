@@ -11,6 +11,7 @@ from typing import Any
 import flask
 import redis
 
+from rankcast.tasks import broker
 from rankcast.tasks.catalog import Catalog, WorkerInfo
 from rankcast.tasks.celery_app import make_app
 from rankcast.tasks.connect import at_the_edge, connect
@@ -118,6 +119,7 @@ class Services:
 
 def make_services(settings: WebSettings) -> Services:
     """Connects to nothing yet."""
+    broker.repair()
     shared = settings.shared
     client = connect(shared.redis_url, max_connections=MAX_REDIS_CONNECTIONS)
     store, catalog = JobStore(client, shared), Catalog(client, shared)

@@ -7,7 +7,9 @@ import pytest
 import redis as redis_py
 from celery import Celery
 from helpers import free_port
+from kombu.transport.redis import Transport
 
+from rankcast.tasks.broker import SoundChannel
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.celery_app import make_app, queue_of, wake
 from rankcast.tasks.errors import InvalidInput, UnknownTask
@@ -179,3 +181,13 @@ def test_celerys_tools_see_the_jobs_id_and_its_tasks_name(app: Celery, redis: re
     assert message.headers["shadow"] == "acme/steps"
     assert message.headers["argsrepr"] == f"['{'j' * 32}']"
     assert message.content_type == "application/json"
+
+
+def test_one_client_sends_all_wake_ups_of_a_connection(app: Celery, monkeypatch: pytest.MonkeyPatch):
+    """kombu makes one for each."""
+    monkeypatch.setattr(Transport, "Channel", SoundChannel)
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as again:
+            assert first is again
+            assert first.ping()
