@@ -22,7 +22,7 @@ job sends can become code.
                                        ◀─────  Described, exit
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import orjson
@@ -205,7 +205,7 @@ class Described(Message):
 
 def encode(message: Message) -> bytes:
     """The frame of a message."""
-    return orjson.dumps([type(message).__name__, asdict(message)])
+    return orjson.dumps([type(message).__name__, message])
 
 
 def decode(frame: bytes) -> Message:

@@ -38,9 +38,18 @@ def process(pid: int) -> Process | None:
     """None for one that is gone."""
     with suppress(OSError):
         # The command's name, in brackets, may hold anything; what follows is plain: proc_pid_stat(5).
-        fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        fields = _content(f"{PROC}/{pid}/stat").rpartition(b")")[2].split()
         return Process(pid, fields[0].decode(), int(fields[3]), int(fields[17]))
     return None
+
+
+def _content(path: str) -> bytes:
+    """Of a file of a page at most. Every rank is looked at before each job: no file object is made."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def processes() -> Iterator[Process]:
