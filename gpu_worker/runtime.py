@@ -7,6 +7,7 @@ the sweep.
 """
 
 import contextlib
+import gc
 import logging
 import os
 import queue
@@ -123,6 +124,8 @@ class Runtime:
             if task.unforkable:
                 logger.warning("%s starts slowly, in new interpreters: %s", task.name, task.unforkable)
         threading.Thread(target=self._heed_stops, name="rankcast-drain", daemon=True).start()
+        # What stands by now stays: no look for garbage need go through it again.
+        gc.freeze()
         # Before the first claim, so that no cancel falls between.
         self._channel.start()
         for part in (self._parts.leases, self._parts.logs, self._heartbeat, self._wake_ups):
