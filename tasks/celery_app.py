@@ -25,10 +25,6 @@ RUN_JOB = "rankcast.run_job"
 #: which the queue of every worker that was ever killed would stay.
 DIRECT = Exchange("")  # type: ignore[no-untyped-call]
 
-#: What a killed worker held is delivered again after this time. A wake-up too many costs a worker
-#: one look, so this only says how long such leftovers lie about.
-VISIBILITY_S = 24 * 3600
-
 #: Between two tries to reach the broker, however long it has been away.
 RETRY_S = 0.5
 
@@ -102,7 +98,9 @@ def make_app(settings: Settings) -> Celery:
         # One try on a fresh connection, for a pooled one that Redis closed meanwhile.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
         broker_transport_options={
-            "visibility_timeout": VISIBILITY_S,
+            # Nothing is kept of a wake-up that was read, for a worker that dies to leave behind: who has a
+            # free slot finds its job all the same.
+            "ack_emulation": False,
             "socket_connect_timeout": 5,
             "socket_timeout": 10,
             "socket_keepalive": True,

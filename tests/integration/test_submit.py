@@ -9,7 +9,7 @@ from celery import Celery
 from helpers import free_port
 from kombu.transport.redis import Transport
 
-from rankcast.tasks.broker import SoundChannel
+from rankcast.tasks.broker import WakeUpChannel
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.celery_app import make_app, queue_of, wake
 from rankcast.tasks.errors import InvalidInput, UnknownTask
@@ -183,9 +183,19 @@ def test_celerys_tools_see_the_jobs_id_and_its_tasks_name(app: Celery, redis: re
     assert message.content_type == "application/json"
 
 
+def test_a_wake_up_that_was_read_leaves_nothing_with_the_broker(app: Celery, redis: redis_py.Redis):
+    """A worker that dies with it has nothing to be found later; its job is in the index."""
+    assert wake(app, task="acme/steps", job_id="j" * 32)
+    with app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(queue_of("acme/steps"))
+        queue.get(timeout=5)
+        assert not redis.exists(queue_of("acme/steps"), "unacked", "unacked_index")
+        queue.close()
+
+
 def test_one_client_sends_all_wake_ups_of_a_connection(app: Celery, monkeypatch: pytest.MonkeyPatch):
     """kombu makes one for each."""
-    monkeypatch.setattr(Transport, "Channel", SoundChannel)
+    monkeypatch.setattr(Transport, "Channel", WakeUpChannel)
     with app.connection_for_write() as connection:
         channel = connection.default_channel
         with channel.conn_or_acquire() as first, channel.conn_or_acquire() as again:

@@ -177,7 +177,7 @@ def test_a_message_for_a_job_that_has_ended_does_nothing(site: Site, host: Worke
     assert site.redis.llen(queue_of("acme/other")) == 0
     for _ in range(3):
         site.wake("acme/other", job_id)
-    wait_until(lambda: not site.redis.exists(queue_of("acme/other"), "unacked"), "the messages are read")
+    wait_until(lambda: not site.redis.exists(queue_of("acme/other")), "the messages are read")
     assert output(site, job_id) == first
     assert site.store.record(job_id).attempt == 1
 
@@ -192,7 +192,7 @@ def test_a_message_that_comes_four_times_is_one_attempt(site: Site, host: Worker
     site.wait_event(job_id, '"step"')
     site.wake("acme/steps", job_id)
     assert output(site, job_id)["world_size"] == 2
-    wait_until(lambda: not site.redis.exists(queue_of("acme/steps"), "unacked"), "the messages are read")
+    wait_until(lambda: not site.redis.exists(queue_of("acme/steps")), "the messages are read")
     assert site.store.record(job_id).attempt == 1
     assert [b'"starting"' in (event.data or b"") for event in site.events(job_id)].count(True) == 1
 
