@@ -101,6 +101,8 @@ def make_app(settings: Settings) -> Celery:
             # Nothing is kept of a wake-up that was read, for a worker that dies to leave behind: who has a
             # free slot finds its job all the same.
             "ack_emulation": False,
+            # Priority is the record's affair: else each queue would be four lists to wait at.
+            "priority_steps": [0],
             "socket_connect_timeout": 5,
             "socket_timeout": 10,
             "socket_keepalive": True,
