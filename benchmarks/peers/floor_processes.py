@@ -61,6 +61,7 @@ app.conf.update(
     task_default_exchange="",
     task_queues=[QUEUE],
     broker_connection_retry_on_startup=True,
+    broker_transport_options={"ack_emulation": False, "priority_steps": [0]},
 )
 
 

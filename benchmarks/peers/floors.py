@@ -3,7 +3,7 @@
     http      connecting, and a POST to gunicorn with gevent, until a minimal Flask route has made one round
               trip to Redis: ours queues the job in it (create.lua)
     celery    send_task until the first line of the task, on a bare worker with a threads pool
-    script    one EVALSHA, there and back; a job must make two: claim.lua and start.lua
+    script    one EVALSHA, there and back: claim.lua
     dispatch  a pickled message over a multiprocessing pipe, until a warm process has it
     event     one script that appends and publishes (append.lua), until a subscriber has it
     chunk     a write of gunicorn with gevent, until a raw socket has it
@@ -35,7 +35,7 @@ from benchmarks.system import free_port, serving
 MODULE = "benchmarks.peers.floor_processes"
 ANSWER_WITHIN_S = 60
 RECV_BYTES = 1 << 16
-#: What a claim or a start is at least; and an append.
+#: What a claim is at least; and an append.
 SCRIPT = "return redis.call('HSET', 'bench:floor:record', 'state', ARGV[1])"
 APPEND = """
 redis.call('XADD', ARGV[1], 'MAXLEN', 100, '*', 'd', ARGV[2])

@@ -11,7 +11,6 @@ What no code of ours can go below is the sum of each hop's floor (peers/floors.p
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Contender, Figure, Row, Sample, percentile, times
@@ -20,21 +19,14 @@ CALLS = 20
 LINGER_S = 0.15
 
 
-class Hop(NamedTuple):
-    """`calls`: how often a job must make it."""
-
-    name: str
-    calls: int = 1
-
-
 #: By what peers/floors.py calls them, in the order of the way.
 HOPS = {
-    "http": Hop("POST, until a route has been at Redis and back"),
-    "celery": Hop("send_task to the task's first line"),
-    "script": Hop("2 scripts at Redis and back: claim, start", calls=2),
-    "dispatch": Hop("a pickled message to a warm process"),
-    "event": Hop("append and publish to a subscriber"),
-    "chunk": Hop("a write of the server to a socket"),
+    "http": "POST, until a route has been at Redis and back",
+    "celery": "send_task to the task's first line",
+    "script": "a script at Redis and back: claim",
+    "dispatch": "a pickled message to a warm process",
+    "event": "append and publish to a subscriber",
+    "chunk": "a write of the server to a socket",
 }
 FLOORS = "sum of the floors of each hop"
 FLOORS_BACK_TO_BACK = "sum of the floors, back to back"
@@ -75,8 +67,8 @@ def floors_of_two(bench: Bench) -> Sample:
 
 def floors_of(ms: Mapping[str, Sequence[float]], requests: int = 1) -> Sample:
     """The sum over the hops, p50 each, from their milliseconds, with so many requests."""
-    parts = {hop.name: hop.calls * percentile(ms[key], 50) for key, hop in HOPS.items()}
-    parts[HOPS["http"].name] *= requests
+    parts = {hop: percentile(ms[key], 50) for key, hop in HOPS.items()}
+    parts[HOPS["http"]] *= requests
     return Sample({"p50": sum(parts.values())}, raw={"ms": ms}, parts=parts)
 
 
