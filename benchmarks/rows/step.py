@@ -13,10 +13,10 @@ STEPS_A_PREVIEW = 10
 
 
 def _run(
-    mode: str, figure: Callable[[float, float], dict[str, float]], blocks: int = 7
+    mode: str, figure: Callable[[float, float], dict[str, float]], blocks: int = 7, steps: int = 100
 ) -> Callable[[Bench], Sample]:
     def measure(bench: Bench) -> Sample:
-        call = {"mode": mode, "blocks": blocks}
+        call = {"mode": mode, "blocks": blocks, "steps": steps}
         told = bench.submitter(1).ask("output", task="bench/trains", input=call)["output"]
         return Sample(figure(told["without_ms"], told["with_ms"]), None, told)
 
@@ -47,7 +47,9 @@ ROWS = (
         title="a training step with 100 small events/s",
         figures=[Figure("slower", "% of CPU", must=1.0, aim=0.3)],
         contenders=[
-            Contender("rankcast, add_streaming_result", _run("small", _share, blocks=25), is_ours=True)
+            Contender(
+                "rankcast, add_streaming_result", _run("small", _share, blocks=100, steps=25), is_ours=True
+            )
         ],
         rounds=3,
     ),
