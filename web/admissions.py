@@ -21,6 +21,8 @@ IDLE = (
 )
 #: What may mean that the request goes on behind its head, or becomes another.
 _MORE = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade|last-event-id)\b", re.IGNORECASE)
+#: gunicorn refuses a head with more fields than a hundred.
+MOST_LINES = 100
 #: A query may have a token, which runs out, so there is none.
 _LINE = re.compile(rb"GET /jobs/([\w.-]{1,128})/stream HTTP/1\.1\r\n")
 _CURSOR = re.compile(rb"\r\nLast-Event-ID: ([0-9]{1,19}-[0-9]{1,19})(?=\r\n[^ \t])", re.IGNORECASE)
@@ -44,7 +46,7 @@ def asked(head: bytes) -> Asked | None:
     """`head` is what came over a new connection; None where that is anything but one whole and plain
     request for a job's stream (RFC 9112, section 2.1)."""
     line = _LINE.match(head)
-    if line is None or head.find(_END) != len(head) - len(_END):
+    if line is None or head.find(_END) != len(head) - len(_END) or head.count(b"\r\n") > MOST_LINES:
         return None
     words, cursors = head, _CURSOR.findall(head)
     if cursors:

@@ -8,8 +8,10 @@ So a crowd waits for nobody, and nothing in this file knows what is in a log.
 """
 
 import contextlib
+import errno
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,12 +24,12 @@ from rankcast.web.hangup import Hangups
 from rankcast.web.hub import Viewer
 from rankcast.web.keepalives import Keepalives
 from rankcast.web.stream import Place, Reader, Stream, farewell, joined, parts, writes
-from rankcast.web.tail import Batch
 
 #: So many sockets are written to before whoever brought the news goes on.
 FEW = 8
-#: Writes of a crowd before somebody else gets a turn: some two milliseconds.
-TURN = 256
+#: How long a crowd is written to before somebody else gets a turn, and how the others get it: for a sleep of
+#: nothing gevent would let run whoever can already, and look at no socket and no timer.
+TURN_S, YIELD_S = 0.002, 1e-6
 #: How a body in chunked coding ends (RFC 9112, section 7.1).
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -45,6 +47,19 @@ KEEPALIVE = chunk(sse.KEEPALIVE)
 def _is_ahead(place: Place, other: Place) -> bool:
     """Whether who stands at `other` comes by `place`, in the log as both know it."""
     return place[1] == other[1] and place[0] > other[0]
+
+
+class Turn:
+    """Of somebody who has much to do at once."""
+
+    def __init__(self) -> None:
+        self._ends_at = time.monotonic() + TURN_S
+
+    def give(self) -> None:
+        """Let others run, if it is over."""
+        if time.monotonic() > self._ends_at:
+            gevent.sleep(YIELD_S)
+            self._ends_at = time.monotonic() + TURN_S
 
 
 class Sink:
@@ -73,7 +88,7 @@ class Sink:
         self.greenlet: Any = None
         #: Its time here is over.
         self.is_due = False
-        #: Where its viewer stands, what is being written included; None once it is closed.
+        #: Where its viewer stands, in a crowd what is being written included; None once it is closed.
         self.place: Place | None = place
         #: Bytes, for the access log.
         self.sent = 0
@@ -83,7 +98,8 @@ class Sink:
         """Send the viewer away then."""
         if seconds != float("inf"):
             self._timer = gevent.get_hub().loop.timer(max(0.0, seconds))
-            self._timer.start(self._is_due)
+            # Not in the loop itself, which may not wait: for the hub's lock, for example.
+            self._timer.start(gevent.spawn, self._is_due)
 
     def _is_due(self) -> None:
         self.is_due = True
@@ -107,6 +123,8 @@ class Sink:
                 rest = rest[written:]
             else:
                 wait_write(self._fd)
+                if self.place is None:
+                    raise OSError(errno.EBADF, "closed meanwhile")
 
     def end(self, last: bytes = b"") -> None:
         """The stream ends here, in order."""
@@ -131,7 +149,11 @@ class Sink:
             self.crowd.lose(self)
         self._leave()
         if self._told is not None:
-            self._told(self.sent)
+            try:
+                self._told(self.sent)
+            except Exception:
+                # It ends all the same, and so do those that are ended with it.
+                log.exception("no line in the access log for a stream that ended")
 
 
 class Crowd:
@@ -197,6 +219,9 @@ class Crowd:
 
     def keep_alive(self) -> None:
         """Nothing was written for a while; also to those who wait to be let in, who try again then."""
+        if not self._members:
+            self._keepalives.forget(self)
+            return
         self._keepalives.spoke(self)
         if self._is_busy:
             return
@@ -214,15 +239,13 @@ class Crowd:
         self.look()
 
     def _write_at_hand(self) -> bool:
-        """Write what is in memory; False where it is over, or the rest must be read."""
-        batches: list[Batch] | None = []
-        while self._is_stale and batches is not None:
-            self._is_stale = False
-            if self._arriving:
-                self._admit()
-            while batches := self._reader.at_hand():
-                self._cast(chunk(joined(batches)), self._reader.place)
-        return batches is not None
+        """Write what is in memory, once; False where that is not all, or the end."""
+        if self._arriving:
+            self._admit()
+        self._is_stale = False
+        if batches := self._reader.at_hand():
+            self._cast(chunk(joined(batches)), self._reader.place)
+        return not self._is_stale and self._reader.is_up_to_date
 
     def _write_all(self) -> None:
         """Write what there is, from wherever it is to be had, and the end."""
@@ -262,16 +285,17 @@ class Crowd:
             del self._crowds[self.viewer.feed.job_id]
 
     def _end_parked(self) -> None:
-        for count, sink in enumerate(list(self._parked), 1):
+        turn = Turn()
+        for sink in list(self._parked):
             sink.end(farewell() if self._reader.is_leaving else b"")
-            if count % TURN == 0:
-                gevent.sleep(0)  # not a wait: lets others run
+            turn.give()
 
     def _cast(self, data: bytes, place: Place) -> None:
         """Write to all that are parked; they stand at `place` then."""
-        self._keepalives.spoke(self)
-        before, self._place, size = self._place, place, len(data)
-        for count, sink in enumerate(list(self._parked), 1):
+        if self._parked:
+            self._keepalives.spoke(self)
+        before, self._place, size, turn = self._place, place, len(data), Turn()
+        for sink in list(self._parked):
             # Others, who left while somebody else had a turn, stand elsewhere or nowhere.
             if sink.place is before:
                 try:
@@ -282,8 +306,7 @@ class Crowd:
                     sink.place = place
                     if written < size:
                         self._move(sink, memoryview(data)[written:], is_last=self._reader.is_over)
-            if count % TURN == 0:
-                gevent.sleep(0)  # not a wait: lets others run
+            turn.give()
 
     def _admit(self) -> None:
         """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it."""
@@ -335,7 +358,8 @@ class Crowd:
 
     def _catch_up(self, sink: Sink, reader: Reader, rest: bytes | memoryview) -> None:
         """Write `rest`, and what comes after it, at the client's own pace."""
-        began = sink.place
+        # What came while the rest was being written was not looked for.
+        began, had_rest = sink.place, bool(rest)
         try:
             for part in parts(reader.pending()):
                 for piece in writes(part):
@@ -353,7 +377,7 @@ class Crowd:
         if reader.is_over or sink.is_due:
             sink.end(farewell() if reader.is_leaving or sink.is_due else b"")
         else:
-            self._come_back(sink, reader.place, has_moved=reader.place != began)
+            self._come_back(sink, reader.place, has_moved=had_rest or reader.place != began)
 
     def _come_back(self, sink: Sink, place: Place, *, has_moved: bool) -> None:
         """It stands at `place`, and has no greenlet any more."""

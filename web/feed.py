@@ -118,7 +118,7 @@ class Feed:
         return self._tail.heard
 
     def heard_after(self, cursor: EventId) -> list[Batch] | None:
-        """The same, and never waits: None where the log must be read for it."""
+        """As `after`, but never waits: None where the log must be read for it."""
         with self._lock:
             return self._known_after(cursor)
 

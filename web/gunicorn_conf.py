@@ -46,8 +46,8 @@ control_socket_disable = True
 #: What the kernel keeps of a stream that its client does not take; by itself it would keep megabytes.
 UNSENT_BYTES = 64 * 1024
 #: Python looks for garbage that refers to itself after 700 new objects by default; here each event that is
-#: kept is some, none of them is such garbage, and looking took a quarter of all CPU.
-OBJECTS_A_COLLECTION = 50_000
+#: kept is some, and looking took a quarter of all CPU.
+OBJECTS_A_COLLECTION = 10_000
 
 
 def on_starting(server: Any) -> None:

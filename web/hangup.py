@@ -42,11 +42,18 @@ class Hangups:
     def _listen(self) -> None:
         while True:
             wait_read(self._epoll.fileno())
-            for fd, _ in self._epoll.poll(0):
-                callback = self._callbacks.get(fd)
-                self.forget(fd)
-                if callback is not None:
-                    _call(callback)
+            gone = self._gone()
+            while gone:
+                _call(gone.pop())
+
+    def _gone(self) -> list[Callable[[], None]]:
+        """What to call. All of it is found before any is called: then a number may be another's already."""
+        found = []
+        for fd, _ in self._epoll.poll(0):
+            if (callback := self._callbacks.get(fd)) is not None:
+                found.append(callback)
+            self.forget(fd)
+        return found
 
 
 def _call(callback: Callable[[], None]) -> None:

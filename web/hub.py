@@ -35,8 +35,8 @@ CONFIRM_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 10.0
 LONGEST_BACK_OFF_S = 1.0
 #: How long messages are handled before other greenlets get their turn: reading does not yield while bytes
-#: are there.
-TURN_S = 0.005
+#: are there. As in crowd.py, a sleep of nothing would not do.
+TURN_S, YIELD_S = 0.005, 1e-6
 #: Jobs compared in one pipelined call; channels named in one SUBSCRIBE.
 AT_ONCE = 500
 CLIENT_NAME = "rankcast-hub"
@@ -99,7 +99,8 @@ class Hub:
         #: never be taken for that of a later subscription to the same channel.
         self._unconfirmed: deque[Feed] = deque()
         self._is_connected = False
-        self._heard_at = 0.0
+        #: The last word from Redis; and when it was first asked for another, which it owes if that is later.
+        self._heard_at = self._asked_at = 0.0
         self._started_in: int | None = None
         self._closed = threading.Event()
         self._look_now = threading.Event()
@@ -156,6 +157,8 @@ class Hub:
 
     def leave(self, viewer: Viewer) -> None:
         feed = viewer.feed
+        # It knows who looks for it, who knows it.
+        viewer.notify = _ignore
         with self._lock:
             feed.viewers.discard(viewer)
             if not feed.viewers and self._feeds.get(feed.channel) is feed:
@@ -183,13 +186,13 @@ class Hub:
 
     def _connect(self) -> None:
         self._connection.connect()
-        # A timer each time that nothing is there to be read would cost more than what is read; who
-        # watches finds a connection that is dead.
+        # A timer each time that nothing is there to be read would cost more than what is read; _watch
+        # finds a connection that is dead.
         self._connection.update_current_socket_timeout(None)
         with self._lock:
             if self._closed.is_set():
                 raise redis.ConnectionError("closed while it was connecting")
-            self._heard_at = time.monotonic()
+            self._heard_at, self._asked_at = time.monotonic(), 0.0
             self._is_connected = True
             self._subscribe(list(self._feeds.values()))
 
@@ -214,7 +217,7 @@ class Hub:
             turn_s += time.monotonic() - self._heard_at
             if turn_s > TURN_S:
                 turn_s = 0.0
-                time.sleep(0)  # not a wait: lets other greenlets run
+                time.sleep(YIELD_S)
 
     def _message(self, channel: bytes, content: bytes) -> None:
         feed = self._feeds.get(channel)
@@ -252,7 +255,8 @@ class Hub:
         while not self._closed.is_set():
             self._look_now.wait(self._silence_s)
             self._look_now.clear()
-            self._ask_for_life()
+            self._end_if_dead()
+            self._ping()
             try:
                 self._compare(self._followed(), silent_since=time.monotonic() - self._silence_s)
             except StoreUnavailable as error:
@@ -261,14 +265,25 @@ class Hub:
                 # Without this thread a lost event would never be found.
                 log.exception("comparing what was heard with what was written failed")
 
-    def _ask_for_life(self) -> None:
-        with self._lock:
-            if self._is_connected and time.monotonic() - self._heard_at > READ_TIMEOUT_S:
-                log.warning("Redis has not said a word for %.0f s: connecting anew", READ_TIMEOUT_S)
-                # Whoever reads from it fails at once.
-                self._connection.disconnect()
-            else:
+    def _end_if_dead(self) -> None:
+        """Without the lock: somebody may hold it who waits for that connection to take a command."""
+        if not self._is_connected or self._asked_at <= self._heard_at:
+            return
+        if time.monotonic() - self._asked_at > READ_TIMEOUT_S:
+            log.warning("Redis has not answered for %.0f s: connecting anew", READ_TIMEOUT_S)
+            self._is_connected = False
+            # Whoever reads from it or writes to it fails at once.
+            self._connection.disconnect()
+
+    def _ping(self) -> None:
+        if self._asked_at <= self._heard_at:
+            self._asked_at = time.monotonic()
+        # Where another command takes so long, the answer to that is waited for.
+        if self._lock.acquire(timeout=self._silence_s):
+            try:
                 self._send("PING")
+            finally:
+                self._lock.release()
 
     def _compare(self, feeds: Sequence[Feed], silent_since: float) -> None:
         seen = [(feed, feed.furthest_if_due(silent_since)) for feed in feeds]
@@ -279,8 +294,8 @@ class Hub:
                 feed.compare(furthest, position)
 
     def _followed(self) -> list[Feed]:
-        with self._lock:
-            return list(self._feeds.values())
+        # Made in one step; the lock may be held for long.
+        return list(self._feeds.values())
 
 
 def _in_parts(items: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -1,10 +1,16 @@
 """Keepalives from one timer, for however many crowds: whoever has been silent for long enough is called."""
 
+import logging
 import time
 from collections import OrderedDict
 from typing import Any, Protocol
 
 import gevent
+
+#: See crowd.py.
+YIELD_S = 1e-6
+
+log = logging.getLogger(__name__)
 
 
 class Silent(Protocol):
@@ -34,8 +40,18 @@ class Keepalives:
     def _run(self) -> None:
         while self._spoke_at:
             who, spoke_at = next(iter(self._spoke_at.items()))
-            if (left_s := spoke_at + self._after_s - time.monotonic()) > 0:
-                gevent.sleep(left_s)
-            else:
-                who.keep_alive()
+            left_s = spoke_at + self._after_s - time.monotonic()
+            if left_s <= 0:
+                self._call(who)
+            # It keeps nobody in memory meanwhile.
+            del who
+            gevent.sleep(max(left_s, YIELD_S))
         self._greenlet = None
+
+    def _call(self, who: Silent) -> None:
+        try:
+            who.keep_alive()
+        except Exception:
+            # Without the greenlet that calls nobody would be kept alive any more.
+            log.exception("a keepalive failed")
+            self.forget(who)

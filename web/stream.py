@@ -103,17 +103,24 @@ class Reader:
         while not self.is_over and (batches := self._next()):
             yield batches
 
-    def at_hand(self) -> list[Batch] | None:
-        """What of that is in memory: [] is nothing, None that the rest needs more than a look there."""
-        is_plain = self._notice is None and self._rollbacks == self._feed.rollbacks and not self._feed.is_gone
-        if not is_plain or self.is_over:
-            return None
-        if self._cursor == self._feed.heard:
+    def at_hand(self) -> list[Batch]:
+        """What of that is in memory and follows; nothing where more is needed than a look there."""
+        if not self._is_plain or self._cursor == self._feed.heard:
             return []
         batches = self._feed.heard_after(self._cursor)
-        if not batches or batches[0].prev == self._cursor:
-            return batches and self._take(batches)
-        return None
+        return self._take(batches) if batches and batches[0].prev == self._cursor else []
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """There is nothing to be sent, for sure, and it goes on."""
+        return self._is_plain and self._cursor == self._feed.heard
+
+    @property
+    def _is_plain(self) -> bool:
+        """It goes on where it stands."""
+        feed = self._feed
+        is_known = self._notice is None and self._rollbacks == feed.rollbacks and not feed.is_gone
+        return is_known and not self.is_over
 
     @property
     def leaves_in_s(self) -> float:

@@ -26,6 +26,8 @@ from rankcast.web.keepalives import Keepalives
 from rankcast.web.services import Services
 from rankcast.web.stream import RETRY_MS, STREAM, Stream, reader_for
 
+#: How long one waits at most for the answer to another who asks the same.
+PATIENCE_S = 5.0
 #: What every stream begins with.
 FIRST = chunk(sse.retry(RETRY_MS))
 #: Writes the access log's line of a stream that ends: how many bytes it had, and how long it took.
@@ -51,9 +53,9 @@ class TakeOver:
         if stream is None or not _can_be_taken(environ):
             return body
         response, sock = start_response.__self__, environ["gunicorn.socket"]  # type: ignore[attr-defined]
-        tell = self._access_line(environ, response)
         try:
-            head, fd = _head_of(response), os.dup(sock.fileno())
+            head = _head_of(response)
+            sink = self._sink(os.dup(sock.fileno()), stream, head, self._access_line(environ, response))
         except BaseException:
             stream.leave()
             raise
@@ -62,7 +64,7 @@ class TakeOver:
         if asked is not None and known is not None and asked.job_id == stream.viewer.feed.job_id:
             crowd.admissions.note(asked.words, known)
             self.end_first(sock)
-        self._welcome(crowd, stream, fd, head, tell)
+        crowd.welcome(sink, head + FIRST, stream)
         # It ends gunicorn's part in this connection, and closes a descriptor that is not the last one.
         raise StopIteration
 
@@ -91,7 +93,7 @@ class TakeOver:
         `sock`, which is nobody else's afterwards.
         """
         if (asking := self._asking.get(asked.words)) is not None:
-            asking[1].wait()
+            asking[1].wait(PATIENCE_S)
         crowd = self._crowds.get(asked.job_id)
         known = None if crowd is None else crowd.admissions.find(asked.words)
         if crowd is None or known is None:
@@ -105,7 +107,8 @@ class TakeOver:
             return False
         # What is unread when a connection is closed makes its end a reset.
         sock.recv(asked.size)
-        self._welcome(crowd, stream, sock.detach(), known.head, tell)
+        head = known.head
+        crowd.welcome(self._sink(sock.detach(), stream, head, tell), head + FIRST, stream)
         return True
 
     def _stream_again(self, crowd: Crowd, asked: Asked, known: Admission) -> Stream | None:
@@ -128,12 +131,18 @@ class TakeOver:
             crowd = self._crowds[job_id] = Crowd(self._crowds, self._keepalives, stream)
         return crowd
 
-    def _welcome(self, crowd: Crowd, stream: Stream, fd: int, head: bytes, tell: Tell | None) -> None:
-        """What there is now is written here, at its client's own pace."""
+    def _sink(self, fd: int, stream: Stream, head: bytes, tell: Tell | None) -> Sink:
+        """It owns the descriptor."""
         told = None if tell is None else _telling(tell, len(head))
-        sink = Sink(fd, stream.reader.place, told=told, leave=stream.release, hangups=self._services.hangups)
-        sink.leave_in(stream.reader.leaves_in_s)
-        crowd.welcome(sink, head + FIRST, stream)
+        reader, hangups = stream.reader, self._services.hangups
+        try:
+            sink = Sink(fd, reader.place, told=told, leave=stream.release, hangups=hangups)
+        except BaseException:
+            os.close(fd)
+            stream.release()
+            raise
+        sink.leave_in(reader.leaves_in_s)
+        return sink
 
     def _access_line(self, environ: dict[str, Any], response: Any) -> Tell | None:
         """None where there is no such log."""

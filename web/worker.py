@@ -61,9 +61,12 @@ class StreamWorker(GeventWorker):  # type: ignore[misc]
         if not self.log.access_log_enabled:
             return None
 
+        # The listener may be closed by then.
+        listener_name = listener.getsockname()
+
         def tell(sent: int, took: timedelta) -> None:
             request = next(get_parser(self.cfg, [head], addr))
-            response, environ = wsgi.create(request, None, addr, listener.getsockname(), self.cfg)
+            response, environ = wsgi.create(request, None, addr, listener_name, self.cfg)
             response.status, response.sent = "200 OK", sent
             self.log.access(response, request, environ, took)
 

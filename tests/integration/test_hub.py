@@ -1,7 +1,9 @@
 """The hub with plain threads, and with repair so slow that it cannot hide a message lost by mistake."""
 
 import threading
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis as redis_py
@@ -99,6 +101,55 @@ def test_what_is_published_after_follow_returned_is_heard(
         assert next_id(reader) == f"{claim.fence}-{seq}"
         wait_for_it.join()
         viewer.leave()
+
+
+def test_who_has_left_is_not_kept_in_memory_by_what_it_left(hub: Hub, store: JobStore) -> None:
+    """Nor by itself: no garbage that Python must look for."""
+    viewer = hub.follow(running(store).job_id)
+
+    class Crowd:
+        def __init__(self) -> None:
+            self.viewer = viewer
+            viewer.notify = self.look
+
+        def look(self) -> None: ...
+
+    crowd = weakref.ref(Crowd())
+    assert crowd() is not None
+    viewer.leave()
+    assert crowd() is None
+
+
+def test_a_connection_that_takes_nothing_any_more_is_given_up(
+    lossy: LossyRedis, monkeypatch: pytest.MonkeyPatch, store: JobStore, event_log: EventLog
+) -> None:
+    """Also while somebody waits for it to take a command, with everybody else behind."""
+    monkeypatch.setattr("rankcast.web.hub.READ_TIMEOUT_S", 0.5)
+    hub = Hub(url=lossy.url, event_log=event_log, silence_s=0.1)
+    claim = running(store)
+    hub.follow(claim.job_id).leave()
+    is_held, connection = threading.Event(), hub._connection
+    send = connection.send_command
+
+    def stuck(*command: Any, **options: Any) -> None:
+        if command[0] == "SUBSCRIBE" and not is_held.is_set():
+            is_held.set()
+            # As a full socket: it ends when somebody closes the connection.
+            wait_until(lambda: not connection.is_connected, "the end of the connection")
+            raise redis_py.ConnectionError("closed")
+        send(*command, **options)
+
+    monkeypatch.setattr(connection, "send_command", stuck)
+    lossy.replies.clear()
+    following = Following(hub, claim.job_id)
+    assert is_held.wait(30)
+    wait_until(lambda: not connection.is_connected, "the end of the connection")
+    lossy.replies.set()
+    viewer = following.result()
+    append(event_log, claim, 2, "1")
+    assert next_id(reader_of(viewer, EventId(claim.fence, 1))) == f"{claim.fence}-2"
+    viewer.leave()
+    hub.close()
 
 
 def test_follow_waits_until_redis_has_confirmed(

@@ -54,6 +54,7 @@ def test_all_else_is_compared(other: bytes) -> None:
         head()[:-4],
         head() + b"x",
         head() + head(),
+        head(*[b"DNT: "] * 150),
         head(line=LINE.replace(b"GET", b"HEAD")),
         head(line=LINE.replace(b"1.1", b"1.0")),
         head(line=LINE.replace(b"/stream", b"/stream?token=t")),

@@ -101,8 +101,9 @@ class Company:
         self.hangups = Hangups()
         self._clients: list[Client] = []
         reader = self.reader(START)
+        self.keepalives = Keepalives(KEEPALIVE_S)
         stream = Stream(reader, self.viewer, lambda: None)  # type: ignore[arg-type]
-        self.crowd = self.crowds["job"] = Crowd(self.crowds, Keepalives(KEEPALIVE_S), stream)
+        self.crowd = self.crowds["job"] = Crowd(self.crowds, self.keepalives, stream)
 
     def reader(self, after: EventId) -> Reader:
         return Reader(viewer=self.viewer, start=Start(after), keepalive_s=600)  # type: ignore[arg-type]
@@ -170,7 +171,7 @@ def test_a_job_that_never_pauses_keeps_nobody_waiting(
     job: Job, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is always more for the crowd; who comes is let in, or sent all the same."""
-    monkeypatch.setattr(crowd, "TURN", 1)
+    monkeypatch.setattr(crowd, "TURN_S", 0.0)
     goes_on = [True]
 
     class Feeding(Sink):
@@ -244,6 +245,66 @@ def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job
     assert b"event: reset\n" in slow.raw
     assert b'event: end\ndata: {"state":"lost"}' in slow.raw
     assert slow.raw.endswith(crowd.LAST_CHUNK)
+
+
+@pytest.mark.parametrize("kind", [RESULT, END])
+def test_what_comes_while_a_slow_client_takes_the_rest_is_sent_at_once(
+    job: Job, company: Company, kind: str
+) -> None:
+    """And not with the next event, or keepalive."""
+    quick, slow = company.join(), company.join(reads=False)
+    until(lambda: len(company.crowd._parked) == 2, "both of them")
+    job.tell(b'"%b"' % (b"x" * 1_000_000))
+    gevent.sleep(0.05)
+    job.tell(b"{}", kind)
+    until(lambda: quick.seqs == [1, 2], "the event at the quick one")
+    gevent.spawn(slow.read)
+    until(lambda: slow.seqs == [1, 2], "the event at the slow one")
+    if kind == END:
+        until(lambda: slow.is_over, "the end of the slow one")
+
+
+def test_a_line_of_the_access_log_that_fails_is_nobody_elses_affair(job: Job, company: Company) -> None:
+    def fail(sent: int) -> None:
+        raise ValueError("planted")
+
+    clients = [company.join() for _ in range(4)]
+    until(lambda: len(company.crowd._parked) == 4, "all of them")
+    for sink in list(company.crowd._parked)[:2]:
+        sink._told = fail
+    job.tell(b"{}", END)
+    until(lambda: all(client.is_over for client in clients), "the end of all")
+    assert {client.raw[-5:] for client in clients} == {crowd.LAST_CHUNK}
+
+
+def test_a_crowd_that_is_over_is_kept_alive_no_more(job: Job, company: Company) -> None:
+    """Its last client is gone while more is written."""
+    client = company.join(reads=False)
+    until(lambda: company.crowd._parked, "its client")
+    company.crowd._is_busy = True
+    for _ in range(3):
+        job.tell(b'"%b"' % (b"x" * 20_000))
+    company.crowd._is_busy = False
+    client.far.close()
+    company.crowd.look()
+    assert (company.crowds, company.keepalives._spoke_at) == ({}, {})
+
+
+def test_a_time_that_is_over_may_wait_for_a_lock(job: Job, company: Company) -> None:
+    """Whoever sends it away gives back its place at the hub."""
+    company.join()
+    until(lambda: company.crowd._parked, "its client")
+    (sink,) = company.crowd._parked
+    left: list[bool] = []
+
+    def leave(close: Callable[[], None] = sink._leave) -> None:
+        gevent.sleep(0.01)
+        close()
+        left.append(True)
+
+    sink._leave = leave
+    sink.leave_in(0.01)
+    until(lambda: left, "its place")
 
 
 def test_a_callback_that_fails_does_not_keep_others_from_being_called() -> None:
