@@ -174,13 +174,19 @@ WORKER = """
 """
 
 
-@pytest.mark.parametrize("name", ["t/echo", "t/threaded", "t/children"])
-def test_nothing_outlives_a_worker_that_is_killed(name, wait_until):
+#: Each with its own file alone: what cannot be forked starts the forkserver of all others twice.
+THREADED = pytest.param("t/threaded", "leaves_a_thread", id="t/threaded")
+CHILDREN = pytest.param("t/children", "leaves_children", id="t/children")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [pytest.param("t/echo", "echoes", id="t/echo"), THREADED, CHILDREN]
+)
+def test_nothing_outlives_a_worker_that_is_killed(name, file, wait_until):
     """kill -9 of the process that owns a forkserver and a live group: both forks and fresh
     interpreters die, and what they started."""
-    specs = specs_of("echoes", "leaves_a_thread", "leaves_children")
     worker = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WORKER), name, *specs],
+        [sys.executable, "-c", textwrap.dedent(WORKER), name, *specs_of(file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -193,17 +199,11 @@ def test_nothing_outlives_a_worker_that_is_killed(name, wait_until):
     wait_until(lambda: not any(is_alive(process) for process in family), "everything below it is gone")
 
 
-@pytest.mark.parametrize("name", ["t/threaded", "t/children"])
-def test_what_a_rank_started_goes_with_it_while_its_worker_stands_still(name, wait_until):
+@pytest.mark.parametrize(("name", "file"), [THREADED, CHILDREN])
+def test_what_a_rank_started_goes_with_it_while_its_worker_stands_still(name, file, wait_until):
     """Neither has time to see to it: the rank is killed, the worker is stopped."""
     worker = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent(WORKER),
-            name,
-            *specs_of("leaves_a_thread", "leaves_children"),
-        ],
+        [sys.executable, "-c", textwrap.dedent(WORKER), name, *specs_of(file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
