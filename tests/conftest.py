@@ -1,6 +1,7 @@
 """Fixtures for every test: a real Redis-compatible server, and nothing left behind."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,10 @@ from rankcast.tasks.logs import JobLogs
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.store import JobStore
 from rankcast.tasks.sweep import Sweep
+
+# Read when torch is imported, here and in all that is started: its threads sleep until they are all there.
+# Others' processes have the cores meanwhile, and a thread that spins keeps them from the one it waits for.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")
