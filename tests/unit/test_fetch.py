@@ -154,7 +154,7 @@ def server() -> Iterator[http.server.ThreadingHTTPServer]:
     Handler.asked = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()
         yield server
         server.shutdown()
