@@ -13,7 +13,9 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/digits/demo.py
 
 # Many tests wait for processes and clocks: three files at a time keep two cores busy, from the longest (chaos) on.
+# Hundreds of processes import our files: compiled once, also where the environment has Python write no bytecode.
 test: $(VENV)/.test $(NPM) $(FAL)/.ready
+	$(BIN)/python -m compileall -q rankcast tasks gpu_worker web examples tests benchmarks
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # mypy sees rankcast.tasks, .gpu_worker and .web only where they are installed; build/ goes first
