@@ -45,9 +45,6 @@ timeout = 60
 control_socket_disable = True
 #: What the kernel keeps of a stream that its client does not take; by itself it would keep megabytes.
 UNSENT_BYTES = 64 * 1024
-#: Python looks for garbage that refers to itself after 700 new objects by default; here each event that is
-#: kept is some, and looking took a quarter of all CPU.
-OBJECTS_A_COLLECTION = 10_000
 
 
 def on_starting(server: Any) -> None:
@@ -122,8 +119,8 @@ def post_worker_init(worker: Any) -> None:
     logging.getLogger("rankcast").handlers = worker.log.error_log.handlers
     logging.getLogger("rankcast").setLevel(worker.log.error_log.level)
     services.start()
+    # What there is by now stays: to look through it for garbage took a fifth of all CPU.
     gc.freeze()
-    gc.set_threshold(OBJECTS_A_COLLECTION, 10, 10)
     leave = signal.getsignal(signal.SIGTERM)
 
     def end_streams_and_leave(signum: int, frame: FrameType | None) -> None:
