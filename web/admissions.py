@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rankcast.web.keyring import ApiKey
 
 #: Kinds of requests that one job's viewers make; of others Flask is asked each time.
-MOST = 256
+MOST = 32
 #: Header fields in which viewers differ, and that nothing is decided by; a test holds the routes to it.
 IDLE = (
     *("User-Agent", "Accept-Language", "Cookie", "Referer", "Priority", "DNT", "Sec-GPC"),

@@ -105,8 +105,13 @@ class TakeOver:
             return False
         if stream is None:
             return False
-        # What is unread when a connection is closed makes its end a reset.
-        sock.recv(asked.size)
+        try:
+            # What is unread when a connection is closed makes its end a reset.
+            sock.recv(asked.size)
+        except OSError:
+            # It is gone already.
+            stream.release()
+            return True
         head = known.head
         crowd.welcome(self._sink(sock.detach(), stream, head, tell), head + FIRST, stream)
         return True
