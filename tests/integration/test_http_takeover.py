@@ -63,6 +63,17 @@ def clients(web: WebTier) -> list[Any]:
     ]
 
 
+def lines_of(log: Path, job_id: str, count: int) -> list[str]:
+    """Of an access log, those of a job: so many, once its clients have seen the end, and no more."""
+
+    def found() -> list[str]:
+        return [line for line in log.read_text().splitlines() if job_id in line]
+
+    wait_until(lambda: len(found()) >= count, "its lines in the access log")
+    assert len(found()) == count
+    return found()
+
+
 def test_a_client_that_hangs_up_in_silence_is_gone_at_once(
     silent_tier: tuple[WebTier, Path], redis: redis_py.Redis, store: JobStore
 ) -> None:
@@ -93,8 +104,7 @@ def test_the_access_log_tells_of_a_stream_when_it_ends(
     assert claim.job_id not in lines.read_text()
     store.finish(claim, SUCCESS, 2)
     watch.to_end()
-    found = [line for line in lines.read_text().splitlines() if claim.job_id in line]
-    assert len(found) == 1, found
+    found = lines_of(lines, claim.job_id, 1)
     status, size = re.findall(r'" (\d+) (\d+) ', found[0])[0]
     assert status == "200"
     assert 50_000 < int(size) < 60_000
@@ -113,7 +123,7 @@ def test_who_is_let_in_as_another_has_a_line_of_its_own_in_the_access_log(
     store.finish(claim, SUCCESS, 1)
     for watch in watches:
         watch.to_end()
-    found = [line for line in lines.read_text().splitlines() if claim.job_id in line]
+    found = lines_of(lines, claim.job_id, len(agents))
     told = [re.fullmatch(r'127\.0\.0\.1 .*"GET (\S+) HTTP/1.1" 200 (\d+) "-" "(.*)"', line) for line in found]
     assert all(told), found
     assert sorted(line[3] for line in told if line) == agents
