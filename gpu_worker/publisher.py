@@ -8,12 +8,13 @@ again. Redis being away blocks nobody until the buffer is full; then it blocks t
 nothing is dropped.
 """
 
+import contextlib
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
@@ -29,6 +30,8 @@ MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 MAX_DRAFT_BYTES = 8 * 1024 * 1024
 #: Redis may forget about two seconds when it is killed: it puts writes off while its disk is slow.
 KEEP_S = 5.0
+#: How long the event that a call runs waits for user code's first: most have one by then, and both go as one.
+HOLD_S = 0.001
 #: Between two tries to reach Redis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 #: What of an event is the job's progress, if it has one of the first two.
@@ -105,6 +108,8 @@ class Publisher:
         #: Not in the log yet, from event `_acked + 1`.
         self._waiting: deque[tuple[str, bytes | Draft]] = deque()
         self._waiting_bytes = 0
+        #: Nothing is sent before, on CLOCK_MONOTONIC; 0 while nothing is held back.
+        self._held_until = 0.0
         #: Of them, what is still to be encoded.
         self._draft_bytes = 0
         self._acked = 1
@@ -121,10 +126,14 @@ class Publisher:
             told["resumes_from"] = call.resumes_from
         if call.notice is not None:
             told["message"] = call.notice
+        event = encode(told)
         with self._lock:
             self._forget()
             self._call = call
-        self.put(encode(told), kind=STATE)
+            self._waiting.append((STATE, event))
+            self._waiting_bytes = len(event)
+            self._held_until = time.monotonic() + HOLD_S
+            self._ring()
 
     def put(
         self,
@@ -160,7 +169,7 @@ class Publisher:
             if kind == RESULT and FIRST_EVENT not in self.marks:
                 self.marks[FIRST_EVENT] = time.monotonic_ns()
             number = self._acked + len(self._waiting)
-            self._ring()
+            self._send_now()
         return number
 
     @property
@@ -193,6 +202,7 @@ class Publisher:
     def flush(self) -> int:
         """Wait until the log has every event; the number of the last. StaleAttempt as for `put`."""
         with self._lock:
+            self._send_now()
             self._taken.wait_for(lambda: not self._waiting or self._lost)
             if self._lost is not None:
                 raise _as_told(self._lost)
@@ -201,6 +211,7 @@ class Publisher:
     def settle(self) -> None:
         """Wait until the log has what was put before this, or takes nothing of this call any more."""
         with self._lock:
+            self._send_now()
             call, last = self._call, self._acked + len(self._waiting)
             self._taken.wait_for(lambda: self._acked >= last or self._lost or self._call != call)
 
@@ -216,6 +227,11 @@ class Publisher:
             self._closed.set()
             self._ring()
         self._thread.join()
+
+    def _send_now(self) -> None:
+        """Under the lock."""
+        self._held_until = 0.0
+        self._ring()
 
     def _ring(self) -> None:
         """Under the lock."""
@@ -256,10 +272,19 @@ class Publisher:
         """Wait for something to send, or to be finished first; None when closed."""
         while True:
             with self._lock:
-                if self._has_work():
+                wait_s = self._patience_s()
+                if wait_s == 0.0:
+                    self._is_asleep = False
                     return self._work()
                 self._is_asleep = True
-            self._bell.get()
+            with contextlib.suppress(Empty):
+                self._bell.get(timeout=wait_s)
+
+    def _patience_s(self) -> float | None:
+        """How long to wait unless it is rung for; None is for however long."""
+        if not self._has_work():
+            return None
+        return max(0.0, self._held_until - time.monotonic()) if self._held_until else 0.0
 
     def _has_work(self) -> bool:
         return self._closed.is_set() or bool(self._waiting and self._lost is None)

@@ -75,6 +75,46 @@ def test_a_call_begins_with_its_state(make, store, event_log):
     assert (last.id.seq, last.kind, json.loads(last.data)) == (2, "state", {"state": "running", "attempt": 1})
 
 
+class Counting:
+    """A log that counts what it is told at once."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.sizes: list[int] = []
+
+    def append(self, **told):
+        self.sizes.append(len(told["events"]))
+        return self._log.append(**told)
+
+
+def test_that_a_call_runs_is_told_with_its_first_event(make, store, event_log, monkeypatch):
+    """One way to Redis less for whoever waits for it."""
+    monkeypatch.setattr("rankcast.gpu_worker.publisher.HOLD_S", 60.0)
+    claim, log = running(store), Counting(event_log)
+    publisher = make(log)
+    publisher.begin(call_of(claim))
+    put_numbers(publisher, range(1))
+    assert publisher.flush() == 3
+    assert log.sizes == [2]
+
+
+def test_that_a_call_runs_is_told_soon_where_it_has_no_event(make, store, event_log):
+    claim = running(store)
+    make().begin(call_of(claim))
+    wait_until(lambda: event_log.read(claim.job_id, START)[-1].id.seq == 2, "the event that it runs")
+
+
+def test_the_end_of_a_call_waits_for_nothing(make, store, event_log, monkeypatch):
+    monkeypatch.setattr("rankcast.gpu_worker.publisher.HOLD_S", 60.0)
+    claim = running(store)
+    publisher = make()
+    for wait in (publisher.flush, publisher.settle):
+        publisher.begin(call_of(claim))
+        wait()
+        publisher.end()
+        assert event_log.read(claim.job_id, START)[-1].id.seq == 2
+
+
 def test_a_call_that_goes_on_or_starts_anew_says_so(make, store, event_log):
     """Viewers see from where, or why not."""
     told = {"path": "j/1/save-1/c.pt", "attempt": 1, "step": 300}
