@@ -1,4 +1,4 @@
-"""The rows of the table, in the issue's order: one file a row."""
+"""The rows of the table, in its order: one file a row, or a few of a kind."""
 
 from itertools import chain
 
