@@ -108,6 +108,9 @@ class Sink:
 
     def take(self, data: bytes | memoryview) -> int:
         """Write what the kernel takes now; how much that was. OSError for a client that is gone."""
+        if self.place is None:
+            # The number may be another's already.
+            raise OSError(errno.EBADF, "closed meanwhile")
         try:
             written = os.write(self._fd, data)
         except BlockingIOError:
@@ -123,8 +126,6 @@ class Sink:
                 rest = rest[written:]
             else:
                 wait_write(self._fd)
-                if self.place is None:
-                    raise OSError(errno.EBADF, "closed meanwhile")
 
     def end(self, last: bytes = b"") -> None:
         """The stream ends here, in order."""
@@ -381,6 +382,9 @@ class Crowd:
 
     def _come_back(self, sink: Sink, place: Place, *, has_moved: bool) -> None:
         """It stands at `place`, and has no greenlet any more."""
+        if sink.place is None:
+            # It was closed while its log was read, and its greenlet had been woken before it was killed.
+            return
         sink.greenlet, sink.place = None, place
         if self._parked and place == self._place and not self._is_busy:
             self._park(sink)

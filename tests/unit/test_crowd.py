@@ -307,6 +307,20 @@ def test_a_time_that_is_over_may_wait_for_a_lock(job: Job, company: Company) -> 
     until(lambda: left, "its place")
 
 
+def test_who_was_closed_while_its_log_was_read_is_not_parked(job: Job, company: Company) -> None:
+    """Its descriptor may be another's by then."""
+    for _ in range(2):
+        company.join()
+    until(lambda: len(company.crowd._parked) == 2, "both of them")
+    sink = next(iter(company.crowd._parked))
+    sink.close()
+    company.crowd._come_back(sink, company.crowd._place, has_moved=True)
+    assert sink not in company.crowd._parked
+    assert sink.place is None
+    with pytest.raises(OSError, match="closed"):
+        sink.take(b"x")
+
+
 def test_a_callback_that_fails_does_not_keep_others_from_being_called() -> None:
     hangups, called = Hangups(), []
     pairs = [socket.socketpair() for _ in range(2)]
