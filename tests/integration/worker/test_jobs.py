@@ -58,6 +58,7 @@ def test_the_second_job_finds_the_group_warm(site: Site, host: Worker):
     assert second["pid"] == first["pid"]
     assert second["calls"] == 2
     assert [site.store.record(job_id).metrics["cold"] for job_id in jobs[1:]] == [True, False]
+    assert [b'"loading":true' in (site.events(job_id)[1].data or b"") for job_id in jobs[1:]] == [True, False]
 
 
 def test_a_job_on_a_warm_group_runs_by_its_first_event(site: Site, host: Worker):
