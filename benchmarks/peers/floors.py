@@ -8,9 +8,8 @@
     event     one script that appends and publishes (append.lua), until a subscriber has it
     chunk     a write of gunicorn with gevent, until a raw socket has it
 
-All but the script are one way, so that nothing is counted twice. Where ours appends that the job runs in a
-batch before that of the first event, it makes one round trip more; they can go in one, so it is no floor.
-What a web process does to follow the job lies beside this way.
+All but the script are one way, so that nothing is counted twice. That the job runs goes in one batch with its
+first event. What a web process does to follow the job lies beside this way.
 """
 
 import json
