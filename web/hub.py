@@ -35,9 +35,11 @@ CONFIRM_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 10.0
 LONGEST_BACK_OFF_S = 1.0
 #: How long messages are handled, and how many bytes of them, before other greenlets get their turn: reading
-#: does not yield while bytes are there, and who follows is not to fall out of the tail. As in crowd.py, a
-#: sleep of nothing would not do.
-TURN_S, TURN_BYTES, YIELD_S = 0.005, 64 * 1024, 1e-6
+#: does not yield while bytes are there, and who follows is not to fall out of the tail.
+TURN_S, TURN_BYTES = 0.005, 64 * 1024
+#: How they get it: for a sleep of nothing gevent lets run whoever can already, and looks at no socket and no
+#: timer.
+YIELD_S = 1e-6
 #: Jobs compared in one pipelined call; channels named in one SUBSCRIBE.
 AT_ONCE = 500
 CLIENT_NAME = "rankcast-hub"

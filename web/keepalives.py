@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 import gevent
 
-#: See crowd.py.
-YIELD_S = 1e-6
+from rankcast.web.hub import YIELD_S
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Streams without a greenlet each: the sockets of all viewers of a job, written to by one.
+"""Streams without a greenlet each: the sockets of all viewers of a job, written to in one go.
 
 Flask has let a viewer in, or another who asked in the same words (admissions.py). From here on it is due the
 same bytes as every other viewer that stands at the same place. So its socket goes to the crowd of its job
@@ -21,9 +21,10 @@ from gevent.socket import socket as GeventSocket
 from rankcast.tasks.errors import RankcastError
 from rankcast.web import sse
 from rankcast.web.admissions import Admission, Asked, admission
-from rankcast.web.crowd import Crowd, Sink, chunk
+from rankcast.web.crowd import Crowd
 from rankcast.web.keepalives import Keepalives
 from rankcast.web.services import Services
+from rankcast.web.sink import Sink, chunk
 from rankcast.web.stream import RETRY_MS, STREAM, Stream, reader_for
 
 #: How long one waits at most for the answer to another who asks the same.

@@ -12,12 +12,13 @@ from gevent.socket import wait_read
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
 from rankcast.tasks.eventlog import Page, Start
-from rankcast.web import crowd
-from rankcast.web.crowd import Crowd, Sink
+from rankcast.web import sink as sinks
+from rankcast.web.crowd import Crowd
 from rankcast.web.feed import Feed
 from rankcast.web.hangup import Hangups
 from rankcast.web.keepalives import Keepalives
 from rankcast.web.pages import Pages
+from rankcast.web.sink import Sink
 from rankcast.web.stream import Reader, Stream
 from rankcast.web.tail import TAIL_BYTES
 
@@ -163,7 +164,7 @@ def test_all_who_stand_at_one_place_are_sent_the_same(job: Job, company: Company
     until(lambda: all(client.is_over for client in (*clients, late)), "the end")
     assert [client.seqs for client in clients] == [[1, 2, 3]] * 3
     assert late.seqs == [2, 3]
-    assert {client.raw[-5:] for client in (*clients, late)} == {crowd.LAST_CHUNK}
+    assert {client.raw[-5:] for client in (*clients, late)} == {sinks.LAST_CHUNK}
     assert company.crowds == {}
 
 
@@ -171,7 +172,7 @@ def test_a_job_that_never_pauses_keeps_nobody_waiting(
     job: Job, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is always more for the crowd; who comes is let in, or sent all the same."""
-    monkeypatch.setattr(crowd, "TURN_S", 0.0)
+    monkeypatch.setattr(sinks, "TURN_S", 0.0)
     goes_on = [True]
 
     class Feeding(Sink):
@@ -228,7 +229,7 @@ def test_a_slow_client_outlives_its_crowd_also_while_redis_is_away(job: Job, com
     job.feed.wake()
     until(lambda: slow.is_over, "the end of the slow one")
     assert slow.seqs == quick.seqs == list(range(1, len(job.events) + 1))
-    assert slow.raw.endswith(crowd.LAST_CHUNK)
+    assert slow.raw.endswith(sinks.LAST_CHUNK)
 
 
 def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job, company: Company) -> None:
@@ -244,7 +245,7 @@ def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job
     until(lambda: slow.is_over, "the end")
     assert b"event: reset\n" in slow.raw
     assert b'event: end\ndata: {"state":"lost"}' in slow.raw
-    assert slow.raw.endswith(crowd.LAST_CHUNK)
+    assert slow.raw.endswith(sinks.LAST_CHUNK)
 
 
 @pytest.mark.parametrize("kind", [RESULT, END])
@@ -274,7 +275,7 @@ def test_a_line_of_the_access_log_that_fails_is_nobody_elses_affair(job: Job, co
         sink._told = fail
     job.tell(b"{}", END)
     until(lambda: all(client.is_over for client in clients), "the end of all")
-    assert {client.raw[-5:] for client in clients} == {crowd.LAST_CHUNK}
+    assert {client.raw[-5:] for client in clients} == {sinks.LAST_CHUNK}
 
 
 def test_a_crowd_that_is_over_is_kept_alive_no_more(job: Job, company: Company) -> None:
