@@ -12,18 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rankcast.gpu_worker.payload import (
-    IMAGE_MODES,
-    MAX_EVENT_BYTES,
-    MAX_OUTPUT_BYTES,
-    OUTPUT_QUALITY,
-    data_url,
-    encode,
-    save_array,
-    save_image,
-    text_size,
-    types_of,
-)
+from rankcast.gpu_worker.forms import IMAGE_MODES, data_url, save_array, save_image, text_size, types_of
+from rankcast.gpu_worker.payload import MAX_EVENT_BYTES, MAX_OUTPUT_BYTES, OUTPUT_QUALITY, encode
 from rankcast.tasks.artifacts import Artifacts, Write, content_type_of, reference, stored_name, url_of
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 

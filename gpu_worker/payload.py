@@ -9,19 +9,28 @@ fal's text events. Going in, such an object is plain data and is never decoded h
 make the text too long go Apart, and a reference to them stands in their place.
 """
 
-import base64
 import contextlib
 import dataclasses
 import io
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from rankcast.gpu_worker.forms import (
+    IMAGE_MODES,
+    LONGEST_SIDE,
+    data_url,
+    is_dense,
+    numpy_of,
+    save_array,
+    save_image,
+    text_size,
+    types_of,
+)
 from rankcast.gpu_worker.snapshot import DEVICES, Snapshot
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
@@ -33,18 +42,10 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 
 #: Quality of images under way and of the final one; PNG has none.
 EVENT_QUALITY, OUTPUT_QUALITY = 60, 95
-#: The modes that each format can store as they are; others become RGB, or RGBA if they have alpha.
-IMAGE_MODES = {
-    "jpeg": frozenset({"L", "RGB", "CMYK"}),
-    "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}),
-    "webp": frozenset({"RGB", "RGBA"}),
-}
 #: What is larger is copied much quicker than it is encoded.
 HELD_PIXELS, HELD_BYTES = 64 * 64, 64 * 1024
 #: Most that one event leaves to be encoded.
 MAX_HELD_BYTES = 64 * 1024 * 1024
-#: Longest side of an image that every format can store.
-LONGEST_SIDE = 16_383
 #: Stands in a draft where a held value is to come; nobody else knows it.
 _MARK = secrets.token_hex(16)
 #: As deep as orjson goes.
@@ -277,13 +278,13 @@ class _Special:
         if value.ndim == 0:
             return value.item()
         size = value.numel() * value.element_size()
-        if self._may_hold(size) and value.device.type in DEVICES and value.layout is _torch().strided:
+        if self._may_hold(size) and value.device.type in DEVICES and is_dense(value):
             return self._hold(Snapshot(value), size)
         if apart := self.room(size):
             put = _stored(partial(apart.put_tensor, value))
             if put is not None:
                 return put
-        return self._saved("application/tensor", _numpy_of(value), str(value.dtype))
+        return self._saved("application/tensor", numpy_of(value), str(value.dtype))
 
     def array(self, value: Any) -> Any:
         if value.ndim == 0:
@@ -349,68 +350,6 @@ def _explained(error: TypeError, value: Any, special: _Special) -> Exception:
     if isinstance(error.__cause__, _Refused):
         return error.__cause__.cause
     return _located(value, special, error)
-
-
-def text_size(size: int) -> int:
-    """What so many bytes take as base64."""
-    return (size + 2) // 3 * 4
-
-
-def data_url(content_type: str, data: bytes) -> str:
-    return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def types_of(module: str, *names: str) -> tuple[type, ...]:
-    """Types of a module that is imported already; none of it otherwise."""
-    found = sys.modules.get(module)
-    types = tuple(getattr(found, name, None) for name in names)
-    return tuple(t for t in types if isinstance(t, type)) if None not in types else ()
-
-
-def save_image(image: Any, file: Any, image_format: str, quality: int) -> None:
-    """Write an image, into a file or at a path; `quality` as its format has it, PNG has none."""
-    options = {} if image_format == "png" else {"quality": quality}
-    _storable(image, image_format).save(file, format=image_format.upper(), **options)
-
-
-def save_array(array: Any, file: Any) -> None:
-    """Write an array as `numpy.load` reads it; ValueError for one that would need pickle."""
-    sys.modules["numpy"].save(file, array, allow_pickle=False)
-
-
-def _torch() -> Any:
-    """It is there: somebody has a tensor."""
-    return sys.modules["torch"]
-
-
-def _numpy_of(tensor: Any) -> Any:
-    torch = _torch()
-    dense = tensor.detach().to("cpu")
-    if dense.layout is not torch.strided:
-        dense = dense.to_dense()
-    dense = dense.resolve_conj().resolve_neg()
-    try:
-        return dense.numpy()
-    except TypeError:
-        return dense.to(torch.float32).numpy()
-
-
-def _storable(image: Any, image_format: str) -> Any:
-    """The image in a mode that its format can store. JPEG has no alpha: it goes on white."""
-    has_alpha = image.has_transparency_data
-    modes = IMAGE_MODES[image_format]
-    if image.mode in modes and not (has_alpha and image_format == "jpeg"):
-        return image
-    if not has_alpha:
-        return image.convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")
-    seen = image.convert("RGBA")
-    if "RGBA" in modes:
-        return seen
-    white = sys.modules["PIL.Image"].new("RGBA", image.size, "white")
-    white.alpha_composite(seen)
-    return white.convert("RGB")
 
 
 def _located(value: Any, special: _Special, error: TypeError) -> NotEncodable:

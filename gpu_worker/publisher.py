@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
+from rankcast.gpu_worker.progress import Progress
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
@@ -34,11 +35,6 @@ KEEP_S = 5.0
 HOLD_S = 0.001
 #: Between two tries to reach Redis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
-#: What of an event is the job's progress, if it has one of the first two.
-PROGRESS_FIELDS = ("progress", "step", "total", "message")
-MAX_PROGRESS_TEXT = 200
-Progress = dict[str, int | float | str]
-_PLAIN = (int, float, str)
 OVER = "the job that this belongs to is over"
 
 
@@ -384,20 +380,6 @@ class Publisher:
 
 def _has_result(batch: _Batch) -> bool:
     return any(kind == RESULT for kind, _ in batch.events)
-
-
-def progress_of(result: Any) -> Progress | None:
-    """The part of an event that is the job's progress; None when it has none. What it holds does not
-    change: it is encoded only when it is sent, and most of it is overtaken before that."""
-    if not isinstance(result, dict) or not ("progress" in result or "step" in result):
-        return None
-    found: Progress = {}
-    for name in PROGRESS_FIELDS:
-        value = result.get(name)
-        # Not `int | float | str`: that makes a new type each time.
-        if isinstance(value, _PLAIN) and not (isinstance(value, str) and len(value) > MAX_PROGRESS_TEXT):
-            found[name] = value
-    return found or None
 
 
 def _as_told(error: Exception) -> Exception:

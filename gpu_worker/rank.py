@@ -28,6 +28,7 @@ from rankcast.gpu_worker.checkpoints import AttemptFolder
 from rankcast.gpu_worker.distributed_worker import DistributedWorker
 from rankcast.gpu_worker.fetch import Host, Limits
 from rankcast.gpu_worker.files import FileRules
+from rankcast.gpu_worker.forms import IMAGE_MODES
 from rankcast.gpu_worker.inputs import InputFiles
 from rankcast.gpu_worker.load import NotLoadable, TaskClass, is_imported, load
 from rankcast.gpu_worker.messages import (
@@ -45,18 +46,10 @@ from rankcast.gpu_worker.messages import (
     StorePort,
 )
 from rankcast.gpu_worker.moments import CALLED, RETURNED, Marks
-from rankcast.gpu_worker.payload import (
-    IMAGE_MODES,
-    MAX_OUTPUT_BYTES,
-    OUTPUT_QUALITY,
-    Apart,
-    Draft,
-    draft,
-    encode,
-    plain,
-)
+from rankcast.gpu_worker.payload import MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, Draft, draft, encode, plain
 from rankcast.gpu_worker.pipe import BlockingEnd
-from rankcast.gpu_worker.publisher import Publisher, progress_of
+from rankcast.gpu_worker.progress import progress_of
+from rankcast.gpu_worker.publisher import Publisher
 from rankcast.gpu_worker.ticker import Ticker
 from rankcast.tasks.artifacts import DirectoryArtifacts
 from rankcast.tasks.connect import connect

@@ -104,6 +104,6 @@ def decode_batch(message: bytes) -> Sequence[Event]:
 
 
 def _id_on_channel(text: bytes) -> EventId:
-    """As parse, of what the append script wrote: quicker. ValueError for what it never does."""
+    """As parse, of what the append script wrote; quicker, less strict. ValueError where it is no id."""
     fence, seq = text.split(b"-")
     return EventId(int(fence), int(seq))

@@ -12,7 +12,8 @@ from lossy import LossyRedis
 
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
-from rankcast.gpu_worker.publisher import MAX_DRAFT_BYTES, Publisher, progress_of
+from rankcast.gpu_worker.progress import progress_of
+from rankcast.gpu_worker.publisher import MAX_DRAFT_BYTES, Publisher
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import EventTooLarge, StaleAttempt
 from rankcast.tasks.event import START

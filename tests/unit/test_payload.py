@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from payloads import array_of, bytes_of, decoded, image_of
 from PIL import Image
 
-from rankcast.gpu_worker.payload import IMAGE_MODES, MAX_DEPTH, MAX_EVENT_BYTES, Draft, draft, encode, plain
+from rankcast.gpu_worker.forms import IMAGE_MODES
+from rankcast.gpu_worker.payload import MAX_DEPTH, MAX_EVENT_BYTES, Draft, draft, encode, plain
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
 Pair = namedtuple("Pair", "left right")
