@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
+from rankcast.gpu_worker.pace import REST_S, is_quick
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
 from rankcast.gpu_worker.progress import Progress
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
@@ -78,12 +79,14 @@ class Publisher:
         on_cancel: Callable[[str], None] = lambda job_id: None,
         max_bytes: int = MAX_BUFFERED_BYTES,
         keep_s: float = KEEP_S,
+        rest_s: float = REST_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._on_cancel = on_cancel
         self._max_bytes = max_bytes
         self._keep_s = keep_s
+        self._rest_s = rest_s
         self._clock = clock
         self._lock = threading.Lock()
         #: Something was taken by the log, or everything is lost.
@@ -106,6 +109,10 @@ class Publisher:
         self._waiting_bytes = 0
         #: Nothing is sent before, on CLOCK_MONOTONIC; 0 while nothing is held back.
         self._held_until = 0.0
+        #: Nothing is sent before, unless it is a whole batch; on CLOCK_MONOTONIC.
+        self._rests_until = 0.0
+        #: Somebody waits until the log has this event.
+        self._awaited = 0
         #: Of them, what is still to be encoded.
         self._draft_bytes = 0
         self._acked = 1
@@ -165,7 +172,8 @@ class Publisher:
             if kind == RESULT and FIRST_EVENT not in self.marks:
                 self.marks[FIRST_EVENT] = time.monotonic_ns()
             number = self._acked + len(self._waiting)
-            self._send_now()
+            if not self._is_resting():
+                self._send_now()
         return number
 
     @property
@@ -189,6 +197,7 @@ class Publisher:
         told = encode({"path": path, "attempt": call.attempt, **about})
         number = self.put(told, kind=CHECKPOINT, only_for=call)
         with self._lock:
+            self._hurry()
             self._taken.wait_for(lambda: self._acked >= number or self._lost or self._call != call)
             if self._call != call:
                 raise RuntimeError(OVER)
@@ -198,7 +207,7 @@ class Publisher:
     def flush(self) -> int:
         """Wait until the log has every event; the number of the last. StaleAttempt as for `put`."""
         with self._lock:
-            self._send_now()
+            self._hurry()
             self._taken.wait_for(lambda: not self._waiting or self._lost)
             if self._lost is not None:
                 raise _as_told(self._lost)
@@ -207,8 +216,7 @@ class Publisher:
     def settle(self) -> None:
         """Wait until the log has what was put before this, or takes nothing of this call any more."""
         with self._lock:
-            self._send_now()
-            call, last = self._call, self._acked + len(self._waiting)
+            call, last = self._call, self._hurry()
             self._taken.wait_for(lambda: self._acked >= last or self._lost or self._call != call)
 
     def end(self) -> None:
@@ -224,10 +232,25 @@ class Publisher:
             self._ring()
         self._thread.join()
 
+    def _hurry(self) -> int:
+        """Send all that was put until now, without a rest; the number of the last. Under the lock."""
+        self._awaited = self._acked + len(self._waiting)
+        self._send_now()
+        return self._awaited
+
     def _send_now(self) -> None:
         """Under the lock."""
-        self._held_until = 0.0
+        self._held_until = self._rests_until = 0.0
         self._ring()
+
+    def _is_resting(self) -> bool:
+        """Under the lock."""
+        return (
+            self._rests_until > 0.0 and time.monotonic() < self._rests_until and not self._has_whole_batch()
+        )
+
+    def _has_whole_batch(self) -> bool:
+        return len(self._waiting) >= BATCH_EVENTS or self._waiting_bytes >= BATCH_BYTES
 
     def _ring(self) -> None:
         """Under the lock."""
@@ -277,7 +300,9 @@ class Publisher:
                 self._bell.get(timeout=wait_s)
 
     def _patience_s(self) -> float | None:
-        """How long to wait unless it is rung for; None is for however long."""
+        """How long to wait unless it is rung for; None is for however long. Who rests is not rung for."""
+        if self._is_resting() and not self._closed.is_set():
+            return max(0.0, self._rests_until - time.monotonic())
         if not self._has_work():
             return None
         return max(0.0, self._held_until - time.monotonic()) if self._held_until else 0.0
@@ -348,6 +373,8 @@ class Publisher:
             if self._progress is batch.progress:
                 self._progress = None
             self._let_go(now)
+            if self._acked >= self._awaited and is_quick(self._kept, now):
+                self._rests_until = time.monotonic() + self._rest_s
             self._taken.notify_all()
 
     def _let_go(self, now: float) -> None:

@@ -208,6 +208,8 @@ class Worker(Process):
         self.publisher = SteppedPublisher(
             self.rank_log,
             on_cancel=lambda job_id: self._heard_cancel(),
+            # The walk alone says when something is sent.
+            rest_s=0.0,
             clock=lambda: world.redis.now_s,
         )
         self.claim: Claim | None = None

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from helpers import wait_until
@@ -11,13 +12,14 @@ from jobs import SUCCESS, Memory, forget, let_lease_run_out, running
 from lossy import LossyRedis
 
 from rankcast.gpu_worker.messages import Call
+from rankcast.gpu_worker.pace import QUICK_EVENTS, QUICK_S
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
 from rankcast.gpu_worker.progress import progress_of
 from rankcast.gpu_worker.publisher import MAX_DRAFT_BYTES, Publisher
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import EventTooLarge, StaleAttempt
 from rankcast.tasks.event import START
-from rankcast.tasks.eventlog import EventLog
+from rankcast.tasks.eventlog import BATCH_EVENTS, EventLog
 from rankcast.tasks.job import Claim
 
 Make = Callable[..., Publisher]
@@ -114,6 +116,73 @@ def test_the_end_of_a_call_waits_for_nothing(make, store, event_log, monkeypatch
         wait()
         publisher.end()
         assert event_log.read(claim.job_id, START)[-1].id.seq == 2
+
+
+@pytest.fixture
+def log(event_log) -> Counting:
+    return Counting(event_log)
+
+
+def come_quickly(publisher: Publisher, claim: Claim) -> None:
+    """So many events, each in the log before the next, that the publisher rests."""
+    publisher.begin(call_of(claim))
+    for _ in range(QUICK_EVENTS):
+        publisher.put(b"0")
+        publisher.flush()
+
+
+def test_events_that_come_quickly_are_sent_together(make, store, log):
+    """Nobody sees the single one of them; the end of the call waits for no rest."""
+    publisher = make(log, rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, running(store))
+    log.sizes.clear()
+    publisher.put(b"1")
+    # The log has it, and from then on the publisher rests.
+    publisher.flush()
+    put_numbers(publisher, range(3))
+    assert publisher.flush() == 2 + QUICK_EVENTS + 4
+    assert log.sizes == [1, 3]
+
+
+def test_each_of_some_slower_events_is_sent_at_once(make, store, log):
+    seconds = iter(count(0.0, 1.1 * QUICK_S / QUICK_EVENTS))
+    publisher = make(log, rest_s=60.0, clock=lambda: next(seconds))
+    come_quickly(publisher, running(store))
+    for number in range(3):
+        publisher.put(encode(number))
+        wait_until(lambda: not publisher._waiting, "the event in the log")
+
+
+def test_a_rest_ends_by_itself(make, store, event_log):
+    claim, publisher = running(store), make(clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    put_numbers(publisher, range(1, 4))
+    wait_until(lambda: results(event_log, claim)[-3:] == [1, 2, 3], "the events that waited")
+
+
+def test_nobody_rests_before_a_whole_batch(make, store, event_log, log):
+    """A burst goes out as quickly as Redis takes it."""
+    claim, publisher = running(store), make(log, rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    put_numbers(publisher, range(10 * BATCH_EVENTS))
+    wait_until(lambda: results(event_log, claim)[-1] == 10 * BATCH_EVENTS - 1, "the last of the burst")
+
+
+def test_who_waits_for_the_log_waits_for_no_rest(make, store, event_log):
+    claim, publisher = running(store), make(rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    for number in range(3):
+        publisher.put(encode(number))
+        publisher.announce(call_of(claim), f"j/1/{number}.pt", {})
+        publisher.put(encode(number))
+        publisher.settle()
+    assert results(event_log, claim)[-6:] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_publisher_that_rests_can_be_closed(make, store):
+    publisher = make(rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, running(store))
+    publisher.put(b"1")
 
 
 def test_a_call_that_goes_on_or_starts_anew_says_so(make, store, event_log):

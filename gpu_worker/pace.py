@@ -1,0 +1,19 @@
+"""Step 6. When rank 0's publisher rests between two batches.  Pure.
+
+To wake it takes the thread that computes longer than to encode a small event, and while it is at work it
+wants the interpreter and the caches. Up to as many events a second as a screen shows pictures, that is the
+price of seeing each at once. Of more, nobody sees the single one: then all that there are go out together,
+25 times a second.
+"""
+
+from collections.abc import Sequence
+
+#: So many events in so many seconds, 90 a second, are more than a screen shows.
+QUICK_EVENTS, QUICK_S = 32, 0.35
+REST_S = 0.04
+
+
+def is_quick(taken: Sequence[tuple[float, object]], now: float) -> bool:
+    """Whether events come so quickly that the publisher rests. `taken` are the newest that the log took, each
+    with when it did. A few at once do not make it rest: what counts is the whole of QUICK_EVENTS."""
+    return len(taken) >= QUICK_EVENTS and now - taken[-QUICK_EVENTS][0] < QUICK_S
