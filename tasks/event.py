@@ -1,17 +1,11 @@
-"""Events and their ids: what one is, how a batch of them looks on a job's live channel.
+"""Events and their ids: what one is, and what readers are told that no log holds.
 
 Pure: nothing here knows Redis or HTTP. An event id is `<fence>-<seq>`; it is the Redis Stream
 entry id, the SSE `id:` and the `Last-Event-ID`, and opaque to users. `seq` is dense from 1 per
 fence; what happens before the first claim has fence 0, so every log begins with `0-1`.
-
-On the channel a batch is lines: the id before its first event, then one line an event,
-`id TAB kind TAB json`. JSON text never holds a raw tab or newline (RFC 8259, section 7), so
-nothing is escaped and the reader splits instead of parsing. An event too large for the channel
-is its id and kind alone: the reader finds it in the log.
 """
 
 import re
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 #: The kind of what a user's code streams; it has no `event:` line in SSE.
@@ -58,12 +52,12 @@ START = EventId(0, 0)
 
 
 class Event(NamedTuple):
-    """One entry of a job's log. `data` is one line of JSON; None where only the log has it."""
+    """One entry of a job's log. `data` is JSON text."""
 
     id: EventId
     prev: EventId
     kind: str
-    data: bytes | None
+    data: bytes
 
 
 # What a reader is told and no log holds. Both carry the id of the entry before the first that
@@ -79,31 +73,3 @@ def reset(after: EventId) -> Event:
     """The reader's cursor is not of this log, as Redis has it; what follows begins after `after`."""
     text = b'{"message":"the cursor is not of this job\'s log; what follows is from its start"}'
     return Event(after, after, RESET, text)
-
-
-def encode_batch(prev: EventId, events: Iterable[tuple[EventId, str, bytes | None]]) -> bytes:
-    """The channel message for `events`, in order; the append script builds the same bytes."""
-    lines = [str(prev).encode()]
-    for event_id, kind, data in events:
-        head = f"{event_id}\t{kind}".encode()
-        lines.append(head if data is None else head + b"\t" + data)
-    return b"\n".join(lines)
-
-
-def decode_batch(message: bytes) -> Sequence[Event]:
-    """The events of a channel message, each with the id before it; ValueError if it is not one."""
-    head, *lines = message.split(b"\n")
-    prev = _id_on_channel(head)
-    events = []
-    for line in lines:
-        event_id, kind, *data = line.split(b"\t", 2)
-        this = _id_on_channel(event_id)
-        events.append(Event(this, prev, kind.decode(), data[0] if data else None))
-        prev = this
-    return events
-
-
-def _id_on_channel(text: bytes) -> EventId:
-    """As parse, of what the append script wrote; quicker, less strict. ValueError where it is no id."""
-    fence, seq = text.split(b"-")
-    return EventId(int(fence), int(seq))

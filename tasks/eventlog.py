@@ -3,7 +3,7 @@
 The log is a Redis Stream whose entry ids are the event ids. An entry has `d` (data, one line of
 JSON), `k` (kind, left out for a user's result) and `p` (the id before it, on the first event of a
 fence; within a fence ids are dense, so it is computed). Every append also goes out on the job's
-live channel (event.encode_batch).
+live channel (live.py).
 
 Old events are trimmed at marks, so that count and bytes stay bounded: then a page does not begin
 after the cursor it was asked for, and the reader tells its viewer of the gap. Event `0-1` outlives
@@ -141,7 +141,7 @@ class EventLog:
         while True:
             found = self._entries(job_id, page[-1].id if page else after, count)
             for event in found:
-                size += len(event.data or b"")
+                size += len(event.data)
                 # Between two steps somebody may have trimmed the log.
                 if page and (size > max_bytes or event.prev != page[-1].id):
                     return Page(page, reaches_end=False)

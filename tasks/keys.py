@@ -22,7 +22,7 @@ class JobKeys:
         self.marks = f"{self.record}:marks"
         #: STREAM of printed lines.
         self.logs = f"{self.record}:logs"
-        #: Channel of `event.encode_batch` messages.
+        #: Channel of live.py's messages.
         self.live = f"{self.record}:live"
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import redis
 
 from rankcast.tasks import keys
-from rankcast.tasks.event import START, decode_batch
+from rankcast.tasks.event import START
 from rankcast.tasks.eventlog import Appended, EventLog
 from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, Outcome, new_token
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.live import decode_batch
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
 
@@ -127,9 +128,9 @@ class Ear:
             found.append(message["data"])
         return found
 
-    def events(self) -> list[tuple[str, str, bytes | None]]:
+    def events(self) -> list[tuple[str, str, bytes]]:
         """(id, kind, data) of each event heard."""
-        return [(str(e.id), e.kind, e.data) for m in self.messages() for e in decode_batch(m)]
+        return [(str(e.id), e.kind, e.data) for m in self.messages() for e in decode_batch(m).events]
 
     def close(self) -> None:
         self._pubsub.close()

@@ -8,8 +8,9 @@ from unittest.mock import patch
 
 from rankcast.tasks import connect, redo
 from rankcast.tasks.event import EventId
+from rankcast.tasks.live import Batch
 from rankcast.web.feed import Feed
-from rankcast.web.tail import Batch, Tail
+from rankcast.web.tail import Tail
 
 
 def _kept_but(*names: str) -> Callable[..., Any]:
@@ -19,7 +20,7 @@ def _kept_but(*names: str) -> Callable[..., Any]:
 
 def _after_by_number(batch: Batch, cursor: EventId) -> Batch | None:
     later = [event for event in batch.events if event.id > cursor]
-    return Batch(later) if later else None
+    return Batch.of(later) if later else None
 
 
 def _add_by_number(tail: Tail, batch: Batch) -> None:

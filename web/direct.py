@@ -131,7 +131,7 @@ def _results(reader: Reader, job_id: str, output_of: Callable[[str], bytes | Non
                 continue
             for event in [event for batch in batches for event in batch.events]:
                 if event.kind == RESULT:
-                    yield event.data or b"null"
+                    yield event.data
                 elif event.kind == END:
                     yield _output(event, job_id, output_of)
                     return
@@ -155,7 +155,7 @@ def _broken(kind: str, message: str, job_id: str) -> _NoOutput:
 
 def _output(event: Event, job_id: str, output_of: Callable[[str], bytes | None]) -> bytes:
     """Of a job that ended so. _NoOutput."""
-    end: dict[str, Any] = orjson.loads(event.data or b"{}")
+    end: dict[str, Any] = orjson.loads(event.data)
     if end["state"] != JobState.SUCCEEDED:
         raise _NoOutput(end.get("error", {}))
     if "output" in end:

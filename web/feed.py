@@ -10,11 +10,12 @@ import time
 from typing import TYPE_CHECKING
 
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.event import RESET, START, EventId, decode_batch
+from rankcast.tasks.event import RESET, START, EventId
 from rankcast.tasks.eventlog import EventLog, Page, Position, Start, parse_cursor
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.live import Batch, decode_batch
 from rankcast.web.pages import Pages
-from rankcast.web.tail import CHUNK_BYTES, Batch, Tail
+from rankcast.web.tail import CHUNK_BYTES, Tail
 
 if TYPE_CHECKING:
     from rankcast.web.hub import Viewer
@@ -70,10 +71,7 @@ class Feed:
         """
         if not self.is_confirmed.is_set():
             return
-        events = decode_batch(message)
-        if not events:
-            raise ValueError("a message without events")
-        batch = Batch(events)
+        batch = decode_batch(message)
         with self._lock:
             self._heard_at = time.monotonic()
             self._furthest = max(self._furthest, batch.last)
@@ -186,7 +184,7 @@ class Feed:
 
     def _take(self, cursor: EventId, found: Page, history: int) -> list[Batch]:
         """What was read, for whoever asks next. With the lock held."""
-        page = Batch(found.events) if found.events else None
+        page = Batch.of(found.events) if found.events else None
         last = cursor if page is None else page.last
         self._furthest = max(self._furthest, last)
         if found.reaches_end and self._tail.heard is None:

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from rankcast.web.tail import Batch
+from rankcast.tasks.live import Batch
 
 #: Memory of all pages of a process, about.
 PAGES_BYTES = 32 * 1024 * 1024
@@ -38,5 +38,4 @@ class Pages:
 
 
 def _cost(page: Batch | None) -> int:
-    """With the frames that are made of it: twice its data."""
-    return 0 if page is None else 2 * page.size
+    return 0 if page is None else page.size

@@ -1,4 +1,6 @@
-"""How an event looks on the wire: Server-Sent Events, HTML section 9.2.  Pure: bytes in, bytes out.
+"""What else is on the wire: Server-Sent Events, HTML section 9.2.  Pure: bytes in, bytes out.
+
+Events with ids are frames before they come here (tasks/live.py).
 
 There are two kinds of stream. One with ids can be resumed and carries every kind of event. The
 direct one has `data:` lines and nothing else, so that a client of a few lines reads it. They need
@@ -10,9 +12,7 @@ different keepalives, because common clients go wrong in opposite places:
   on a stream without ids a keepalive is a block of its own.
 """
 
-from collections.abc import Iterable
-
-from rankcast.tasks.event import RESULT, Event
+from rankcast.tasks.live import one_line
 
 CONTENT_TYPE = "text/event-stream"
 
@@ -22,23 +22,6 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 KEEPALIVE = b":\n"
 KEEPALIVE_WITHOUT_IDS = b":\n\n"
-
-#: JSON text may hold raw CR and LF between its tokens, where a space means the same; inside a string
-#: they are always escaped (RFC 8259, sections 2 and 7).
-_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-
-
-def frame(event: Event) -> bytes:
-    """The event with its id: `id:`, `event:` unless it is a result, `data:`, blank line."""
-    data = one_line(event.data or b"null")
-    if event.kind == RESULT:
-        return b"id: %d-%d\ndata: %b\n\n" % (*event.id, data)
-    return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*event.id, event.kind.encode(), data)
-
-
-def frames(events: Iterable[Event]) -> bytes:
-    """The frames of several events, for one write."""
-    return b"".join([frame(event) for event in events])
 
 
 def frame_without_id(kind: str, data: bytes) -> bytes:
@@ -58,10 +41,3 @@ def retry(delay_ms: int) -> bytes:
     that follows, because `retry:` in a block of its own is an event without data to some clients.
     """
     return b"retry: %d\n" % delay_ms
-
-
-def one_line(json_text: bytes) -> bytes:
-    """The same JSON without raw line ends, which would end the `data:` field early."""
-    if b"\n" in json_text or b"\r" in json_text:
-        return json_text.translate(_ONE_LINE)
-    return json_text

@@ -20,11 +20,11 @@ from typing import NamedTuple
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, RESET, EventId, gap, reset
 from rankcast.tasks.eventlog import Start
+from rankcast.tasks.live import Batch
 from rankcast.web import sse
 from rankcast.web.hub import Viewer
 from rankcast.web.keyring import ApiKey
 from rankcast.web.services import Services
-from rankcast.web.tail import Batch
 
 #: What a client waits before it comes back after a break.
 RETRY_MS = 1000
@@ -155,7 +155,7 @@ class Reader:
                 self._relocate()
             if self._notice is not None:
                 notice, self._notice = self._notice, None
-                return self._take([Batch([notice])])
+                return self._take([Batch.of([notice])])
             batches = self._feed.after(self._cursor)
             if batches and batches[0].prev != self._cursor:
                 batches = self._past_a_hole(batches)
@@ -183,8 +183,8 @@ class Reader:
         """They do not follow the cursor: the log was trimmed, or Redis lost its end."""
         start = self._feed.locate(str(self._cursor))
         if start.notice == RESET:
-            return [Batch([reset(start.after)])]
-        return [Batch([gap(self._cursor, batches[0].prev)]), *batches]
+            return [Batch.of([reset(start.after)])]
+        return [Batch.of([gap(self._cursor, batches[0].prev)]), *batches]
 
 
 class Stream(NamedTuple):

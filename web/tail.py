@@ -11,62 +11,19 @@ and not merely lie between two: after a restart of Redis that lost events, it ma
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from operator import attrgetter
 
-from rankcast.tasks.event import END, Event, EventId
-from rankcast.web import sse
+from rankcast.tasks.event import EventId
+from rankcast.tasks.live import Batch
 
 #: Memory of one job's tail.
 TAIL_BYTES = 2 * 1024 * 1024
-#: What an event takes in memory beside its data: the tuple, its ids, its share of lists.
-EVENT_OVERHEAD_BYTES = 320
 #: Most that a viewer is given at once, unless one batch of the tail is larger or one event of the
 #: log: it holds that much while its client does not read, and a thousand viewers may.
 CHUNK_BYTES = 32 * 1024
 
 _last = attrgetter("last")
-
-
-class Batch:
-    """Some events in order, at least one, with the bytes of their frames made once for all viewers."""
-
-    __slots__ = ("_frames", "events", "is_whole", "last", "prev", "size")
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.events = events
-        self.prev: EventId = events[0].prev
-        self.last: EventId = events[-1].id
-        #: Bytes in memory, about.
-        self.size = EVENT_OVERHEAD_BYTES * len(events)
-        #: It has the data of all its events.
-        self.is_whole = True
-        for event in events:
-            if event.data is None:
-                self.is_whole = False
-            else:
-                self.size += len(event.data)
-        self._frames: bytes | None = None
-
-    @property
-    def has_end(self) -> bool:
-        return self.events[-1].kind == END
-
-    @property
-    def frames(self) -> bytes:
-        """The frames of all events, with ids."""
-        if self._frames is None:
-            self._frames = sse.frames(self.events)
-        return self._frames
-
-    def after(self, cursor: EventId) -> "Batch | None":
-        """What of it follows `cursor`; None if `cursor` is neither its `prev` nor one of its events."""
-        if cursor == self.prev:
-            return self
-        for index, event in enumerate(self.events):
-            if event.prev == cursor:
-                return Batch(self.events[index:])
-        return None
 
 
 class Tail:
@@ -88,7 +45,7 @@ class Tail:
         if batch.prev != self.heard:
             self._clear()
         self.heard, self.has_end = batch.last, batch.has_end
-        if not batch.is_whole:
+        if not batch.frames:
             self._clear()
             return
         self._batches.append(batch)

@@ -62,16 +62,10 @@ def _serve(redis_port: int, port: int) -> None:
         replies.feed(buffer, 0, size)
         while (reply := replies.gets()) is not False:
             if reply[0] == b"message":
-                _, *events = reply[2].split(b"\n")
-                frames = b"".join([b"id: %b\ndata: %b\n\n" % _told(event) for event in events])
+                _, _, frames = reply[2].partition(b"\n")
                 for viewer in viewers[reply[1]]:
                     with suppress(OSError):
                         viewer.send(frames)
-
-
-def _told(event: bytes) -> tuple[bytes, bytes]:
-    event_id, _, data = event.split(b"\t", 2)
-    return event_id, data
 
 
 if __name__ == "__main__":

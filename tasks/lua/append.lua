@@ -21,7 +21,7 @@ local last = tonumber(job.last:match('-(%d+)$'))
 if first > last + 1 then return {'BEHIND', last} end
 
 local events, cancel, start = events_key(id), job.cancel and 1 or 0, last + 1
-local lines, added, seq, checkpoint = {job.last}, 0, last, nil
+local frames, is_small, added, seq, checkpoint = {}, true, 0, last, nil
 for i = HEAD + 1 + 2 * (start - first), #ARGV, 2 do
   local kind, data = ARGV[i], ARGV[i + 1]
   seq = seq + 1
@@ -32,7 +32,8 @@ for i = HEAD + 1 + 2 * (start - first), #ARGV, 2 do
     redis.call('XADD', events, 'NOMKSTREAM', event_id, 'd', data, 'k', kind)
   end
   if kind == 'checkpoint' then checkpoint = data end
-  lines[#lines + 1] = live_line(event_id, kind, data)
+  frames[#frames + 1] = frame(event_id, kind, data)
+  is_small = is_small and #data <= MAX_PUBLISHED
   added = added + #data + ENTRY_BYTES
 end
 if seq == last then return {'OK', last, cancel} end
@@ -61,5 +62,5 @@ end
 redis.call('HSET', record, 'last', last_id, 'bytes', bytes, 'open_bytes', open_bytes, 'open_events', open_events)
 if progress ~= '' then redis.call('HSET', record, 'progress', progress) end
 if checkpoint then redis.call('HSET', record, 'checkpoint', checkpoint) end
-redis.call('PUBLISH', live_channel(id), table.concat(lines, '\n'))
+publish(id, job.last, last_id, false, is_small and table.concat(frames) or '')
 return {'OK', seq, cancel}

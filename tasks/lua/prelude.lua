@@ -8,7 +8,7 @@ local PREFIX = 'rankcast:'
 local RUNNING, DEADLINES, ENDED, JOBS = PREFIX .. 'running', PREFIX .. 'deadlines', PREFIX .. 'ended', PREFIX .. 'jobs'
 local SWEEPS, DEPLOYMENT = PREFIX .. 'sweeps', PREFIX .. 'deployment'
 local KEPT, KEPT_BYTES, KEPT_TOTAL = PREFIX .. 'kept', PREFIX .. 'kept:bytes', PREFIX .. 'kept:total'
--- An event with more data than this is published as its id and kind; readers take it from the log.
+-- A batch with an event of more data than this is published without frames; readers take it from the log.
 local MAX_PUBLISHED, MAX_INLINE_OUTPUT = 65536, 65536
 local CANCELLED = '{"kind":"cancelled","message":"the job was cancelled"}'
 -- A job that is drained again and again has any number of attempts; its record shows the newest.
@@ -65,10 +65,16 @@ local function prev_of(id, event_id)
   return fence .. '-' .. digits(seq - 1)
 end
 
--- One line of a live message, as event.encode_batch has it.
-local function live_line(event_id, kind, data)
-  if #data > MAX_PUBLISHED then return event_id .. '\t' .. kind end
-  return event_id .. '\t' .. kind .. '\t' .. data
+-- What viewers are sent of an event, as live.frame makes it.
+local function frame(event_id, kind, data)
+  if data:find('[\r\n]') then data = data:gsub('[\r\n]', ' ') end
+  local named = kind == '' and '' or 'event: ' .. kind .. '\n'
+  return 'id: ' .. event_id .. '\n' .. named .. 'data: ' .. data .. '\n\n'
+end
+
+-- Tell who follows the job of a batch (live.py); `frames` is '' where one of its events is too large.
+local function publish(id, prev, last, is_end, frames)
+  redis.call('PUBLISH', live_channel(id), prev .. ' ' .. last .. ' ' .. (is_end and 1 or 0) .. '\n' .. frames)
 end
 
 -- Add one event of a kind that only scripts write.  `prev` is kept where it cannot be computed:
@@ -81,7 +87,8 @@ local function write_event(id, prev, event_id, kind, data)
   end
   redis.call(unpack(entry))
   redis.call('HSET', record_key(id), 'last', event_id)
-  redis.call('PUBLISH', live_channel(id), prev .. '\n' .. live_line(event_id, kind, data))
+  local is_small = #data <= MAX_PUBLISHED
+  publish(id, prev, event_id, kind == 'end', is_small and frame(event_id, kind, data) or '')
 end
 
 -- A queued job must start once by its `deadline`, and end by `due` if it has that.

@@ -19,10 +19,11 @@ from jobs import (
 )
 
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable
-from rankcast.tasks.event import START, EventId, encode_batch
+from rankcast.tasks.event import START, EventId
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, PAGE_BYTES, Appended, EventLog, Start
 from rankcast.tasks.job import Claim
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.live import MAX_PUBLISHED, encode_batch
 from rankcast.tasks.state import JobState
 
 
@@ -188,36 +189,35 @@ def test_a_paused_worker_cannot_write_after_its_lease_is_taken(redis, store, eve
 
 
 def test_the_channel_carries_what_the_log_holds(store, event_log, hear):
-    """Every message is what event.encode_batch makes of the events, claim and end included."""
+    """Every message is what live.encode_batch makes of the events, claim and end included."""
     job_id = submit(store)
     ear = hear(JobKeys(job_id).live)
     claim = running(store, job_id)
     append(event_log, claim, 2, "1", '"two"')
-    append(event_log, claim, 4, "3")
-    store.finish(claim, SUCCESS, 4)
-    one, two, three, four, end = event_log.read(job_id, EventId(0, 1))
-    expected = [[one], [two, three], [four], [end]]
-    assert ear.messages() == [
-        encode_batch(batch[0].prev, [(event.id, event.kind, event.data) for event in batch])
-        for batch in expected
-    ]
+    append(event_log, claim, 4, "{\r\n}", "[\n1,\r2]")
+    store.finish(claim, SUCCESS, 5)
+    one, two, three, four, five, end = event_log.read(job_id, EventId(0, 1))
+    expected = [[one], [two, three], [four, five], [end]]
+    assert ear.messages() == [encode_batch(batch) for batch in expected]
 
 
 def test_a_large_event_is_announced_and_read_from_the_log(store, event_log, hear):
-    """Exactly 64 KiB still travels; one byte more and only the id does."""
+    """Exactly 64 KiB still travels; one byte more and its batch does not."""
     claim = running(store)
     ear = hear(JobKeys(claim.job_id).live)
-    fits, too_large = b"1" * 65536, b"1" * 65537
-    append(event_log, claim, 2, fits, too_large, b"1")
-    assert ear.events() == [
-        (f"{claim.fence}-2", "", fits),
-        (f"{claim.fence}-3", "", None),
-        (f"{claim.fence}-4", "", b"1"),
-    ]
-    assert [event.data for event in event_log.read(claim.job_id, EventId(claim.fence, 1))] == [
-        fits,
-        too_large,
-        b"1",
+    fits, too_large = b"1" * MAX_PUBLISHED, b"1" * (MAX_PUBLISHED + 1)
+    append(event_log, claim, 2, fits)
+    append(event_log, claim, 3, "1", too_large, "1")
+    store.finish(claim, replace(SUCCESS, output=b"1" * (MAX_PUBLISHED - 20)), 5)
+    first, *middle, end = event_log.read(claim.job_id, EventId(claim.fence, 1))
+    assert [event.data for event in (first, *middle)] == [fits, b"1", too_large, b"1"]
+    assert len(end.data) > MAX_PUBLISHED
+    heard = ear.messages()
+    assert heard == [encode_batch([first]), encode_batch(middle), encode_batch([end])]
+    assert [(len(message) > MAX_PUBLISHED, message.partition(b"\n")[2] == b"") for message in heard] == [
+        (True, False),
+        (False, True),
+        (False, True),
     ]
 
 
@@ -229,7 +229,7 @@ def test_the_seam_between_attempts_names_the_event_before_it(redis, store, event
     let_lease_run_out(redis, first.job_id)
     sweep.run_once()
     second = running(store, first.job_id)
-    heard = [message.split(b"\n")[0].decode() for message in ear.messages()]
+    heard = [message.split(b" ")[0].decode() for message in ear.messages()]
     queued, seam = event_log.read(first.job_id, EventId(first.fence, 3))
     assert heard == [f"{first.fence}-3", str(queued.id)]
     assert (seam.id, seam.prev) == (EventId(second.fence, 1), queued.id)

@@ -16,10 +16,10 @@ from web_tier import BOTH_WAYS, KEEPALIVE_S, Watch, WebTier, web_tier
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.event import decode_batch
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Claim
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.live import decode_batch
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
@@ -64,7 +64,7 @@ def is_end_taken(store: JobStore, claim: Claim, last: int) -> bool:
 
 
 def last_id(payload: bytes) -> str:
-    return str(decode_batch(payload)[-1].id)
+    return str(decode_batch(payload).last)
 
 
 def test_a_lost_event_is_found_by_the_next(
@@ -99,7 +99,7 @@ def test_a_lost_end_is_found_by_silence(
 ) -> None:
     """Nothing ever comes after the end."""
     claim, watch = watch_running(lossy_web, store)
-    lossy.lose = lambda payload: decode_batch(payload)[-1].kind == "end"
+    lossy.lose = lambda payload: decode_batch(payload).has_end
     append(event_log, claim, 2, "2")
     store.finish(claim, SUCCESS, 2)
     assert watch.to_end()[-1].kind == "end"

@@ -274,7 +274,7 @@ def test_a_message_that_is_none_hurts_nobody(
     claim = running(store)
     viewer = hub.follow(claim.job_id)
     reader = reader_of(viewer, EventId(claim.fence, 1))
-    for junk in (b"", b"\n", b"1-1", b"no id\n1-2\t\t{}", b"\xff\xfe", b"0-0\nx\ty\tz", b"0-0\n9-9"):
+    for junk in (b"", b"\n", b"1-1", b"0-0 no_id 0\n", b"\xff\xfe", b"0-0 9-9 0\ndata: 1\n\n", b"0-0\n9-9"):
         redis.publish(JobKeys(claim.job_id).live, junk)
     for seq in range(2, 12):
         append(event_log, claim, seq, "1")

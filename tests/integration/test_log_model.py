@@ -12,10 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from jobs import SUCCESS, append, claim_next, let_lease_run_out, submit
 
 from rankcast.tasks.errors import Behind, StaleAttempt
-from rankcast.tasks.event import START, Event, decode_batch
+from rankcast.tasks.event import START, Event
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import Claim
 from rankcast.tasks.keys import JobKeys
+from rankcast.tasks.live import decode_batch
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
@@ -114,7 +115,7 @@ class LifeOfALog(RuleBasedStateMachine):
     @invariant()
     def the_channel_carried_the_log(self) -> None:
         while message := self.live.get_message():
-            self.heard += decode_batch(message["data"])
+            self.heard += decode_batch(message["data"]).events
         assert self.heard == self.log.read(self.job_id, START)[1:]
 
 

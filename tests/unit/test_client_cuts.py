@@ -16,6 +16,7 @@ from rankcast.follow import Patience, follow
 from rankcast.over_http import AnswerMessages
 from rankcast.sse import Message
 from rankcast.tasks.event import Event, EventId, gap
+from rankcast.tasks.live import frame
 from rankcast.web import sse
 
 TEXTS = st.lists(st.text(max_size=30), max_size=6)
@@ -44,7 +45,7 @@ class Wire:
         if seen < self.trimmed:
             told.append(gap(EventId(1, seen), EventId(1, self.trimmed)))
             seen = self.trimmed
-        return b"retry: 1\n" + sse.frames([*told, *self.log[seen:]]) + sse.KEEPALIVE
+        return b"retry: 1\n" + b"".join(map(frame, [*told, *self.log[seen:]])) + sse.KEEPALIVE
 
     @asynccontextmanager
     async def connect(self, cursor: str | None, timeout_s: float | None) -> AsyncIterator[AnswerMessages]:

@@ -10,8 +10,9 @@ import pytest
 from gevent.socket import wait_read
 
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
-from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
+from rankcast.tasks.event import END, RESULT, START, Event, EventId
 from rankcast.tasks.eventlog import Page, Start
+from rankcast.tasks.live import encode_batch
 from rankcast.web import sink as sinks
 from rankcast.web.crowd import Crowd
 from rankcast.web.feed import Feed
@@ -44,7 +45,7 @@ class Job:
     def tell(self, data: bytes = b"{}", kind: str = RESULT) -> None:
         event = Event(EventId(1, len(self.events) + 1), self.last, kind, data)
         self.events.append(event)
-        self.feed.hear(encode_batch(event.prev, [(event.id, kind, data)]))
+        self.feed.hear(encode_batch([event]))
 
     def page(self, job_id: str, after: EventId, max_bytes: int) -> Page:
         if self.is_away:

@@ -8,12 +8,12 @@ import pytest
 from helpers import wait_until
 
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.event import END, RESULT, START, Event, EventId, encode_batch
+from rankcast.tasks.event import END, RESULT, START, Event, EventId
 from rankcast.tasks.eventlog import Page, Position, Start
+from rankcast.tasks.live import Batch, encode_batch
 from rankcast.tasks.state import JobState
 from rankcast.web.feed import Feed
 from rankcast.web.pages import Pages
-from rankcast.web.tail import Batch
 
 PAGE_EVENTS = 3
 MANY = 20
@@ -58,10 +58,10 @@ def feed_of(log: Log, pages: Pages | None = None) -> Feed:
 
 
 def hear(feed: Feed, first: int, last: int, *, has_end: bool = False) -> None:
-    events = [(event_id(seq), RESULT, b"%d" % seq) for seq in range(first, last + 1)]
+    events = [Event(event_id(seq), event_id(seq - 1), RESULT, b"%d" % seq) for seq in range(first, last + 1)]
     if has_end:
-        events[-1] = (*events[-1][:1], END, b"{}")
-    feed.hear(encode_batch(event_id(first - 1), events))
+        events[-1] = events[-1]._replace(kind=END)
+    feed.hear(encode_batch(events))
 
 
 def all_after(feed: Feed, cursor: EventId) -> list[int]:
@@ -228,8 +228,8 @@ def test_messages_of_a_subscription_given_up_are_not_taken_for_the_newest() -> N
 
 def test_pages_are_bounded() -> None:
     """The one that nobody asked for longest goes first."""
-    made = [Batch([Event(event_id(1), START, RESULT, b"x" * 1000)]) for _ in range(3)]
-    pages = Pages(max_bytes=5 * made[0].size)
+    made = [Batch.of([Event(event_id(1), START, RESULT, b"x" * 1000)]) for _ in range(3)]
+    pages = Pages(max_bytes=2 * made[0].size)
     for name, page in zip("abc", made, strict=True):
         pages.keep(name, page)
         pages.get("a")

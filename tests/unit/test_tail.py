@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankcast.tasks.event import END, RESULT, START, Event, EventId
-from rankcast.web.tail import CHUNK_BYTES, EVENT_OVERHEAD_BYTES, Batch, Tail
+from rankcast.tasks.live import Batch
+from rankcast.web.tail import CHUNK_BYTES, Tail
 
 
-def events(first: int, last: int, *, fence: int = 1, data: bytes | None = b"{}") -> list[Event]:
+def events(first: int, last: int, *, fence: int = 1, data: bytes = b"{}") -> list[Event]:
     """Events `fence-first` to `fence-last`."""
     return [
         Event(EventId(fence, seq), EventId(fence, seq - 1) if seq > 1 else START, RESULT, data)
@@ -18,7 +19,7 @@ def events(first: int, last: int, *, fence: int = 1, data: bytes | None = b"{}")
 
 
 def batch(first: int, last: int, **options: int) -> Batch:
-    return Batch(events(first, last, **options))
+    return Batch.of(events(first, last, **options))
 
 
 def tail_of(*batches: Batch) -> Tail:
@@ -71,7 +72,7 @@ def test_a_hole_starts_the_tail_afresh() -> None:
 def test_a_seam_between_attempts_is_a_hole_unless_prev_says_otherwise() -> None:
     """`2-1` looks like a first event; only its `prev` tells that 1-4 came before it."""
     opened = Event(EventId(2, 1), EventId(1, 4), RESULT, b"{}")
-    tail = tail_of(batch(1, 3), Batch([opened]))
+    tail = tail_of(batch(1, 3), Batch.of([opened]))
     assert tail.after(EventId(1, 3)) is None
     assert tail.after(EventId(1, 4)) is not None
 
@@ -84,14 +85,14 @@ def test_a_message_heard_twice_changes_nothing() -> None:
 
 def test_a_cursor_that_no_event_has_is_sent_to_the_log() -> None:
     """After a loss of Redis a cursor may lie between two events of a newer history."""
-    follows_a_lost_one = Batch([Event(EventId(2, 1), EventId(1, 2), RESULT, b"{}")])
+    follows_a_lost_one = Batch.of([Event(EventId(2, 1), EventId(1, 2), RESULT, b"{}")])
     tail = tail_of(batch(1, 2), follows_a_lost_one)
     assert tail.after(EventId(1, 9)) is None
 
 
-def test_an_event_without_its_data_is_read_from_the_log() -> None:
-    """Large events are published as their id; nobody may skip them."""
-    tail = tail_of(batch(1, 3), Batch(events(4, 4, data=None)))
+def test_a_batch_without_its_frames_is_read_from_the_log() -> None:
+    """One with a large event is published so; nobody may skip it."""
+    tail = tail_of(batch(1, 3), Batch(EventId(1, 3), EventId(1, 4), b"", has_end=False))
     assert tail.after(EventId(1, 3)) is None
     assert tail.after(EventId(1, 4)) == []
     tail.add(batch(5, 6))
@@ -100,7 +101,7 @@ def test_an_event_without_its_data_is_read_from_the_log() -> None:
 
 def test_a_tail_is_bounded_in_bytes() -> None:
     """The oldest batches go; a viewer that needed them reads the log."""
-    tail = Tail(max_bytes=3 * (EVENT_OVERHEAD_BYTES + 2))
+    tail = Tail(max_bytes=3 * batch(1, 1).size)
     for seq in range(1, 6):
         tail.add(batch(seq, seq))
     assert tail.after(EventId(1, 1)) is None
@@ -117,16 +118,18 @@ def test_a_tail_keeps_its_newest_batch_however_large() -> None:
 def test_a_viewer_is_given_a_bounded_piece_at_once() -> None:
     """One that is far behind must not hold up the others, nor make one huge write."""
     tail = Tail(max_bytes=100 * CHUNK_BYTES)
-    for seq in range(1, 31):
-        tail.add(Batch(events(seq, seq, data=b"x" * (CHUNK_BYTES // 10))))
-    assert seqs(tail.after(START)) == list(range(1, 10))
-    assert len(seqs(tail.after(EventId(1, 9))) or []) == 9
+    batches = [Batch.of(events(seq, seq, data=b"x" * (CHUNK_BYTES // 10))) for seq in range(1, 31)]
+    for each in batches:
+        tail.add(each)
+    fitting = CHUNK_BYTES // batches[0].size
+    assert seqs(tail.after(START)) == list(range(1, fitting + 1))
+    assert len(seqs(tail.after(EventId(1, fitting))) or []) == fitting
 
 
 def test_the_end_event_marks_its_batch() -> None:
     """It is the last one, so the stream closes after the batch that has it."""
     assert not batch(1, 2).has_end
-    assert Batch([*events(1, 2), Event(EventId(1, 3), EventId(1, 2), END, b"{}")]).has_end
+    assert Batch.of([*events(1, 2), Event(EventId(1, 3), EventId(1, 2), END, b"{}")]).has_end
 
 
 @given(

@@ -12,8 +12,9 @@ import pytest
 from gevent.socket import socket as GeventSocket
 
 from rankcast.tasks.errors import StoreUnavailable
-from rankcast.tasks.event import RESULT, START, EventId, encode_batch
+from rankcast.tasks.event import RESULT, START, Event, EventId
 from rankcast.tasks.eventlog import Page
+from rankcast.tasks.live import encode_batch
 from rankcast.web.admissions import Asked, asked
 from rankcast.web.feed import Feed
 from rankcast.web.hangup import Hangups
@@ -112,7 +113,7 @@ class Site:
     def tell(self, seq: int) -> None:
         event = EventId(1, seq)
         prev = EventId(1, seq - 1) if seq > 1 else START
-        self.hub.feed.hear(encode_batch(prev, [(event, RESULT, b"%d" % seq)]))
+        self.hub.feed.hear(encode_batch([Event(event, prev, RESULT, b"%d" % seq)]))
 
 
 def read(far: socket.socket, until: bytes) -> bytes:

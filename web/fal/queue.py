@@ -15,6 +15,7 @@ from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import END, STATE
 from rankcast.tasks.eventlog import Start
 from rankcast.tasks.job import JobRecord
+from rankcast.tasks.live import Batch
 from rankcast.tasks.logs import LogLine
 from rankcast.web import sse
 from rankcast.web.auth import needs, visible
@@ -23,7 +24,6 @@ from rankcast.web.fal import answers, ids, requests, statuses, values
 from rankcast.web.responses import broken_off, json_response, stream_response
 from rankcast.web.services import Services, services
 from rankcast.web.stream import Reader
-from rankcast.web.tail import Batch
 
 #: Lines and places in the queue change without an event: how often a status stream looks.
 LOOK_S = 1.0
