@@ -5,9 +5,9 @@ while the connection is away, and says nothing of it, so what was heard is compa
 job's record says was written: after every reconnect, and for a job that has been silent a while. So
 a lost last event is found although nothing follows it.
 
-The connection is redis-py's `Connection` with its parser and not its `PubSub`, which reconnects in
-silence. Plain threads: under gunicorn's gevent worker they are greenlets. Who hears a message also writes
-it to the job's viewers, where they are few: one event of one job is one turn of one greenlet.
+The connection is redis-py's `Connection` and not its `PubSub`, which reconnects in silence. Plain
+threads: under gunicorn's gevent worker they are greenlets. Who hears a message also writes it to the
+job's viewers, where they are few: one event of one job is one turn of one greenlet.
 """
 
 import contextlib
@@ -25,7 +25,9 @@ from redis.exceptions import RedisError
 from rankcast.tasks.errors import StoreUnavailable
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web.feed import Feed, channel_of
+from rankcast.web.moderation import Moderation
 from rankcast.web.pages import Pages
+from rankcast.web.replies import READ_BYTES, Replies
 
 #: A job that runs and has been silent for this long is compared with its record.
 SILENCE_S = 2.0
@@ -189,12 +191,10 @@ class Hub:
 
     def _connect(self) -> None:
         self._connection.connect()
-        # A timer each time that nothing is there to be read would cost more than what is read; _watch
-        # finds a connection that is dead.
-        self._connection.update_current_socket_timeout(None)
         with self._lock:
             if self._closed.is_set():
                 raise redis.ConnectionError("closed while it was connecting")
+            self._replies = Replies(self._connection)
             self._heard_at, self._asked_at = time.monotonic(), 0.0
             self._is_connected = True
             self._subscribe(list(self._feeds.values()))
@@ -208,20 +208,31 @@ class Hub:
                 feed.doubt()
 
     def _hear(self) -> None:
+        # No read waits for long in vain: _watch finds a connection that is dead.
+        replies, moderation = self._replies, Moderation()
         turn_s, turn_bytes = 0.0, 0
         while True:
-            reply = self._connection.read_response()
-            self._heard_at = time.monotonic()
-            match reply:
-                case [b"message", channel, content]:
-                    self._message(channel, content)
-                    turn_bytes += len(content)
-                case [b"subscribe", *_]:
-                    self._confirmed()
-            turn_s += time.monotonic() - self._heard_at
-            if turn_s > TURN_S or turn_bytes > TURN_BYTES:
+            found = replies.read()
+            now = self._heard_at = time.monotonic()
+            began, turn_bytes = now - turn_s, turn_bytes + replies.size
+            for reply in found:
+                self._handle(reply)
+                if time.monotonic() - began > TURN_S:
+                    time.sleep(YIELD_S)
+                    began, turn_bytes = time.monotonic(), 0
+            turn_s = time.monotonic() - began
+            moderation.read(len(found), now)
+            rest_s = moderation.rest_s if replies.size < READ_BYTES else 0.0
+            if rest_s or turn_bytes > TURN_BYTES:
+                time.sleep(max(rest_s, YIELD_S))
                 turn_s, turn_bytes = 0.0, 0
-                time.sleep(YIELD_S)
+
+    def _handle(self, reply: Any) -> None:
+        match reply:
+            case [b"message", channel, content]:
+                self._message(channel, content)
+            case [b"subscribe", *_]:
+                self._confirmed()
 
     def _message(self, channel: bytes, content: bytes) -> None:
         feed = self._feeds.get(channel)

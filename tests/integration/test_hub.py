@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis as redis_py
@@ -17,6 +17,7 @@ from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.store import JobStore
 from rankcast.web.hub import CLIENT_NAME, Hub, Viewer
+from rankcast.web.moderation import REST_S, Moderation
 from rankcast.web.stream import Reader
 
 NEVER_S = 600.0
@@ -280,6 +281,66 @@ def test_a_message_that_is_none_hurts_nobody(
         append(event_log, claim, seq, "1")
         assert next_id(reader) == f"{claim.fence}-{seq}"
     viewer.leave()
+
+
+class Rests(Moderation):
+    """Notes how long the hub was told to rest, each time."""
+
+    noted: ClassVar[list[float]] = []
+
+    @property
+    def rest_s(self) -> float:
+        self.noted.append(super().rest_s)
+        return self.noted[-1]
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    monkeypatch.setattr("rankcast.web.hub.Moderation", Rests)
+    Rests.noted.clear()
+    return Rests.noted
+
+
+def test_what_is_let_gather_arrives_whole_and_in_order(
+    noted: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    valkey_url: str,
+    store: JobStore,
+    event_log: EventLog,
+) -> None:
+    """A thousand messages on many channels, with a rest after each read."""
+    monkeypatch.setattr("rankcast.web.moderation.CLOSE_S", NEVER_S)
+    hub = Hub(url=valkey_url, event_log=event_log, silence_s=NEVER_S)
+    claims = [running(store) for _ in range(20)]
+    viewers = [hub.follow(claim.job_id) for claim in claims]
+    for seq in range(2, 52):
+        for claim in claims:
+            append(event_log, claim, seq, "1")
+    for claim, viewer in zip(claims, viewers, strict=True):
+        seen: list[EventId] = []
+        for batches in reader_of(viewer, EventId(claim.fence, 1)):
+            seen += [event.id for batch in batches or [] for event in batch.events]
+            if not batches or len(seen) == 50:
+                break
+        assert seen == [EventId(claim.fence, seq) for seq in range(2, 52)]
+        viewer.leave()
+    assert set(noted) == {REST_S}
+    hub.close()
+
+
+def test_who_hears_a_message_now_and_then_is_not_held_up(
+    noted: list[float], hub: Hub, store: JobStore, event_log: EventLog
+) -> None:
+    """Here each comes when the one before it has been seen."""
+    claim = running(store)
+    viewer = hub.follow(claim.job_id)
+    reader = reader_of(viewer, EventId(claim.fence, 1))
+    for seq in range(2, 12):
+        append(event_log, claim, seq, "1")
+        assert next_id(reader) == f"{claim.fence}-{seq}"
+    viewer.leave()
+    assert len(noted) >= 10
+    assert set(noted) == {0.0}
 
 
 def test_a_closed_hub_ends_its_readers(hub: Hub, store: JobStore, event_log: EventLog) -> None:

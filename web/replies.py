@@ -1,0 +1,41 @@
+"""What Redis says on a connection that is subscribed: all that has come, in one read.
+
+The connection is redis-py's, which made it and writes to it; its own reading takes one reply at a time,
+and does not tell whether another has come already.
+"""
+
+from typing import Any
+
+import hiredis
+import redis
+from redis.exceptions import InvalidResponse, ResponseError
+
+#: Most that is read at once.
+READ_BYTES = 64 * 1024
+
+
+class Replies:
+    """Reads from the socket of a connection whose replies have all been read so far."""
+
+    def __init__(self, connection: Any) -> None:
+        self._sock = connection._sock
+        # A timer each time that nothing is there to be read would cost more than what is read.
+        self._sock.settimeout(None)
+        self._buffer = bytearray(READ_BYTES)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
+        #: How many bytes the last read had. Where these are READ_BYTES, there may be more.
+        self.size = 0
+
+    def read(self) -> list[Any]:
+        """What has come, be it a part of a reply; waits for it. RedisError; OSError where somebody else
+        closed the connection."""
+        self.size = self._sock.recv_into(self._buffer)
+        if not self.size:
+            raise redis.ConnectionError("Redis closed the connection")
+        self._reader.feed(self._buffer, 0, self.size)
+        found = []
+        while (reply := self._reader.gets()) is not False:
+            if isinstance(reply, ResponseError):
+                raise reply
+            found.append(reply)
+        return found
