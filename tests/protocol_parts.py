@@ -1,5 +1,6 @@
 """The processes and viewers of protocol_model.py: the real Python sides, without their threads."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
@@ -100,7 +101,7 @@ class Web(Process):
             return
         while message := self._ear.get_message():
             if message["type"] == "message" and not lost():
-                self.feeds[message["channel"].decode().split(":")[2]].hear(message["data"])
+                self.feeds[message["channel"].decode().split(":")[2]].hear(message["data"], time.monotonic())
 
     def compare(self) -> None:
         """What was heard with what was written, for each feed."""

@@ -18,7 +18,7 @@ from rankcast.web.admissions import Admissions
 from rankcast.web.hub import Viewer
 from rankcast.web.keepalives import Keepalives
 from rankcast.web.sink import Sink, Turn, chunk
-from rankcast.web.stream import Place, Reader, Stream, farewell, joined, parts, writes
+from rankcast.web.stream import Place, Reader, Stream, farewell, parts, writes
 
 #: So many sockets are written to before whoever brought the news goes on.
 FEW = 8
@@ -107,7 +107,7 @@ class Crowd:
             for sink in arriving:
                 if sink.place is not None:
                     self._move(sink, KEEPALIVE)
-            self._cast(KEEPALIVE, self._place)
+            self._cast(KEEPALIVE, self._place, Turn())
         except Exception:
             self._fail()
         self._is_busy = False
@@ -119,8 +119,8 @@ class Crowd:
         if self._arriving:
             self._admit()
         self._is_stale = False
-        if batches := self._reader.at_hand():
-            self._cast(chunk(joined(batches)), self._reader.place)
+        if (batch := self._reader.at_hand()) is not None:
+            self._cast(chunk(batch.frames), self._reader.place)
         return not self._is_stale and self._reader.is_up_to_date
 
     def _write_all(self) -> None:
@@ -132,7 +132,7 @@ class Crowd:
                 self._admit()
                 reader = self._reader
                 for part in parts(reader.pending()):
-                    self._cast(chunk(part), reader.place)
+                    self._cast(chunk(part), reader.place, Turn())
                     # A job that never pauses never lets this end.
                     self._admit()
                     if self._reader is not reader:
@@ -166,11 +166,11 @@ class Crowd:
             sink.end(farewell() if self._reader.is_leaving else b"")
             turn.give()
 
-    def _cast(self, data: bytes, place: Place) -> None:
-        """Write to all that are parked; they stand at `place` then."""
+    def _cast(self, data: bytes, place: Place, turn: Turn | None = None) -> None:
+        """Write to all that are parked; they stand at `place` then. For many it takes a turn."""
         if self._parked:
             self._keepalives.spoke(self)
-        before, self._place, size, turn = self._place, place, len(data), Turn()
+        before, self._place, size = self._place, place, len(data)
         for sink in list(self._parked):
             # Others, who left while somebody else had a turn, stand elsewhere or nowhere.
             if sink.place is before:
@@ -182,7 +182,8 @@ class Crowd:
                     sink.place = place
                     if written < size:
                         self._move(sink, memoryview(data)[written:], is_last=self._reader.is_over)
-            turn.give()
+            if turn is not None:
+                turn.give()
 
     def _admit(self) -> None:
         """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it."""

@@ -64,16 +64,16 @@ class Feed:
         self._furthest = START
         self._heard_at = time.monotonic()
 
-    def hear(self, message: bytes) -> None:
-        """Take a message of the live channel. One from before the confirmation is ignored: it belongs
-        to a subscription that has been given up, and others like it may be missing. ValueError for
+    def hear(self, message: bytes, now: float) -> None:
+        """Take a message of the live channel that came `now`. One from before the confirmation is ignored: it
+        belongs to a subscription that has been given up, and others like it may be missing. ValueError for
         anything else.
         """
         if not self.is_confirmed.is_set():
             return
         batch = decode_batch(message)
         with self._lock:
-            self._heard_at = time.monotonic()
+            self._heard_at = now
             self._furthest = max(self._furthest, batch.last)
             self._tail.add(batch)
         self.wake()
@@ -115,10 +115,10 @@ class Feed:
         """The newest event known of here; None until it is known where the log ends."""
         return self._tail.heard
 
-    def heard_after(self, cursor: EventId) -> list[Batch] | None:
-        """As `after`, but never waits: None where the log must be read for it."""
-        with self._lock:
-            return self._known_after(cursor)
+    @property
+    def newest(self) -> Batch | None:
+        """What was heard last; None where only the log has it."""
+        return self._tail.newest
 
     def doubt(self) -> None:
         """The subscription was interrupted: compare with the record at the next chance."""

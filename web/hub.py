@@ -228,20 +228,17 @@ class Hub:
                 turn_s, turn_bytes = 0.0, 0
 
     def _handle(self, reply: Any) -> None:
-        match reply:
-            case [b"message", channel, content]:
-                self._message(channel, content)
-            case [b"subscribe", *_]:
-                self._confirmed()
+        if reply[0] == b"message":
+            if (feed := self._feeds.get(reply[1])) is not None:
+                self._message(feed, reply[2])
+        elif reply[0] == b"subscribe":
+            self._confirmed()
 
-    def _message(self, channel: bytes, content: bytes) -> None:
-        feed = self._feeds.get(channel)
-        if feed is None:
-            return
+    def _message(self, feed: Feed, content: bytes) -> None:
         try:
-            feed.hear(content)
+            feed.hear(content, self._heard_at)
         except ValueError:
-            log.exception("a message that is none on %s; its events will be read from the log", channel)
+            log.exception("no message of job %s, its events will be read from the log", feed.job_id)
 
     def _confirmed(self) -> None:
         with self._lock:

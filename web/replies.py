@@ -21,7 +21,6 @@ class Replies:
         self._sock = connection._sock
         # A timer each time that nothing is there to be read would cost more than what is read.
         self._sock.settimeout(None)
-        self._buffer = bytearray(READ_BYTES)
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
         #: How many bytes the last read had. Where these are READ_BYTES, there may be more.
         self.size = 0
@@ -29,10 +28,11 @@ class Replies:
     def read(self) -> list[Any]:
         """What has come, be it a part of a reply; waits for it. RedisError; OSError where somebody else
         closed the connection."""
-        self.size = self._sock.recv_into(self._buffer)
-        if not self.size:
+        data = self._sock.recv(READ_BYTES)
+        if not data:
             raise redis.ConnectionError("Redis closed the connection")
-        self._reader.feed(self._buffer, 0, self.size)
+        self.size = len(data)
+        self._reader.feed(data)
         found = []
         while (reply := self._reader.gets()) is not False:
             if isinstance(reply, ResponseError):

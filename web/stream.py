@@ -103,17 +103,18 @@ class Reader:
         while not self.is_over and (batches := self._next()):
             yield batches
 
-    def at_hand(self) -> list[Batch]:
-        """What of that is in memory and follows; nothing where more is needed than a look there."""
-        if not self._is_plain or self._cursor == self._feed.heard:
-            return []
-        batches = self._feed.heard_after(self._cursor)
-        return self._take(batches) if batches and batches[0].prev == self._cursor else []
+    def at_hand(self) -> Batch | None:
+        """What was heard last, if that is all that follows, and no more is needed than a look there."""
+        batch = self._feed.newest
+        if batch is None or batch.prev != self._cursor or not self._is_plain:
+            return None
+        self._cursor, self._has_end = batch.last, batch.has_end
+        return batch
 
     @property
     def is_up_to_date(self) -> bool:
         """There is nothing to be sent, for sure, and it goes on."""
-        return self._is_plain and self._cursor == self._feed.heard
+        return self._cursor == self._feed.heard and self._is_plain
 
     @property
     def _is_plain(self) -> bool:
@@ -236,7 +237,7 @@ def parts(reader: Iterable[list[Batch] | None]) -> Iterator[bytes]:
             if batches is None:
                 yield sse.KEEPALIVE
                 continue
-            part = joined(batches)
+            part = b"".join([batch.frames for batch in batches])
             # A write may wait a long time for its client, and of a batch that is not in the tail, or not
             # any more, nothing but the frames is needed.
             batches.clear()
@@ -244,10 +245,6 @@ def parts(reader: Iterable[list[Batch] | None]) -> Iterator[bytes]:
     except UnknownJob:
         told = sse.frame_without_id(RESET, b'{"message":"Redis no longer knows this job"}')
         yield told + sse.frame_without_id(END, b'{"state":"lost"}')
-
-
-def joined(batches: Iterable[Batch]) -> bytes:
-    return b"".join([batch.frames for batch in batches])
 
 
 def writes(part: bytes) -> Iterator[bytes]:

@@ -34,6 +34,8 @@ class Tail:
         self.heard: EventId | None = None
         #: That is the end event.
         self.has_end = False
+        #: The batch that ends there; None where only the log has it.
+        self.newest: Batch | None = None
         self._max_bytes = max_bytes
         self._batches: deque[Batch] = deque()
         self._bytes = 0
@@ -48,6 +50,7 @@ class Tail:
         if not batch.frames:
             self._clear()
             return
+        self.newest = batch
         self._batches.append(batch)
         self._bytes += batch.size
         while self._bytes > self._max_bytes and len(self._batches) > 1:
@@ -70,8 +73,6 @@ class Tail:
             return []
         if not self._batches:
             return None
-        if self._batches[-1].prev == cursor:
-            return [self._batches[-1]]
         index = bisect_right(self._batches, cursor, key=_last)
         first = self._batches[index].after(cursor)
         if first is None:
@@ -79,6 +80,7 @@ class Tail:
         return _up_to(max_bytes, first, (self._batches[i] for i in range(index + 1, len(self._batches))))
 
     def _clear(self) -> None:
+        self.newest = None
         self._batches.clear()
         self._bytes = 0
 

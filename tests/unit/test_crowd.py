@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import gevent
@@ -45,7 +46,7 @@ class Job:
     def tell(self, data: bytes = b"{}", kind: str = RESULT) -> None:
         event = Event(EventId(1, len(self.events) + 1), self.last, kind, data)
         self.events.append(event)
-        self.feed.hear(encode_batch([event]))
+        self.feed.hear(encode_batch([event]), time.monotonic())
 
     def page(self, job_id: str, after: EventId, max_bytes: int) -> Page:
         if self.is_away:
@@ -289,6 +290,7 @@ def test_a_crowd_that_is_over_is_kept_alive_no_more(job: Job, company: Company) 
     company.crowd._is_busy = False
     client.far.close()
     company.crowd.look()
+    until(lambda: not company.crowd._is_busy, "the end of its crowd")
     assert (company.crowds, company.keepalives._spoke_at) == ({}, {})
 
 

@@ -1,6 +1,7 @@
 """What a process knows of one job's log, and what it reads for those who ask."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,7 +62,7 @@ def hear(feed: Feed, first: int, last: int, *, has_end: bool = False) -> None:
     events = [Event(event_id(seq), event_id(seq - 1), RESULT, b"%d" % seq) for seq in range(first, last + 1)]
     if has_end:
         events[-1] = events[-1]._replace(kind=END)
-    feed.hear(encode_batch(events))
+    feed.hear(encode_batch(events), time.monotonic())
 
 
 def all_after(feed: Feed, cursor: EventId) -> list[int]:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -113,7 +114,7 @@ class Site:
     def tell(self, seq: int) -> None:
         event = EventId(1, seq)
         prev = EventId(1, seq - 1) if seq > 1 else START
-        self.hub.feed.hear(encode_batch([Event(event, prev, RESULT, b"%d" % seq)]))
+        self.hub.feed.hear(encode_batch([Event(event, prev, RESULT, b"%d" % seq)]), time.monotonic())
 
 
 def read(far: socket.socket, until: bytes) -> bytes:
