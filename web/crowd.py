@@ -119,9 +119,10 @@ class Crowd:
         if self._arriving:
             self._admit()
         self._is_stale = False
-        if (batch := self._reader.at_hand()) is not None:
-            self._cast(chunk(batch.frames), self._reader.place)
-        return not self._is_stale and self._reader.is_up_to_date
+        if (batch := self._reader.at_hand()) is None:
+            return self._reader.is_up_to_date
+        self._cast(chunk(batch.frames), self._reader.place)
+        return not (self._is_stale or batch.has_end)
 
     def _write_all(self) -> None:
         """Write what there is, from wherever it is to be had, and the end."""

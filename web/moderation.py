@@ -7,8 +7,8 @@ meanwhile. What comes alone, or slowly, is never held up.
 
 #: Messages that are no further apart than this, on the average, are let gather.
 CLOSE_S = 0.002
-#: For how long, and so how much later one may be.
-REST_S = 0.004
+#: For how long, and so how much later one may be: half of a picture of a screen.
+REST_S = 0.008
 #: The average goes by the newest reads: so much of it is the last one.
 SHARE = 1 / 8
 #: A silence that says all of how quiet it is.
