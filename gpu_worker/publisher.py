@@ -172,7 +172,7 @@ class Publisher:
             if kind == RESULT and FIRST_EVENT not in self.marks:
                 self.marks[FIRST_EVENT] = time.monotonic_ns()
             number = self._acked + len(self._waiting)
-            if not self._is_resting():
+            if not self._is_resting(time.monotonic()):
                 self._send_now()
         return number
 
@@ -243,14 +243,10 @@ class Publisher:
         self._held_until = self._rests_until = 0.0
         self._ring()
 
-    def _is_resting(self) -> bool:
-        """Under the lock."""
-        return (
-            self._rests_until > 0.0 and time.monotonic() < self._rests_until and not self._has_whole_batch()
-        )
-
-    def _has_whole_batch(self) -> bool:
-        return len(self._waiting) >= BATCH_EVENTS or self._waiting_bytes >= BATCH_BYTES
+    def _is_resting(self, now: float) -> bool:
+        """Until more wait than one batch takes. Under the lock."""
+        is_batch = len(self._waiting) >= BATCH_EVENTS or self._waiting_bytes >= BATCH_BYTES
+        return now < self._rests_until and not is_batch
 
     def _ring(self) -> None:
         """Under the lock."""
@@ -259,6 +255,7 @@ class Publisher:
             self._bell.put(None)
 
     def _wait_for_room(self, size: int) -> None:
+        self._send_now()
         waiting = self._waiting_bytes // (1024 * 1024)
         print(
             f"rankcast: {waiting} MiB of events wait for Redis; add_streaming_result blocks meanwhile",
@@ -300,12 +297,12 @@ class Publisher:
                 self._bell.get(timeout=wait_s)
 
     def _patience_s(self) -> float | None:
-        """How long to wait unless it is rung for; None is for however long. Who rests is not rung for."""
-        if self._is_resting() and not self._closed.is_set():
-            return max(0.0, self._rests_until - time.monotonic())
-        if not self._has_work():
-            return None
-        return max(0.0, self._held_until - time.monotonic()) if self._held_until else 0.0
+        """How long to wait unless it is rung for: 0 where something is to be done, None for however long. Who
+        rests is not rung for."""
+        now = time.monotonic()
+        if self._is_resting(now) and not self._closed.is_set():
+            return self._rests_until - now
+        return max(0.0, self._held_until - now) if self._has_work() else None
 
     def _has_work(self) -> bool:
         return self._closed.is_set() or bool(self._waiting and self._lost is None)

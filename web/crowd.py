@@ -122,6 +122,9 @@ class Crowd:
         if (batch := self._reader.at_hand()) is None:
             return self._reader.is_up_to_date
         self._cast(chunk(batch.frames), self._reader.place)
+        # Who was ahead, in the middle of the batch, is not now.
+        if self._arriving:
+            self._admit()
         return not (self._is_stale or batch.has_end)
 
     def _write_all(self) -> None:

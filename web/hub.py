@@ -27,7 +27,7 @@ from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web.feed import Feed, channel_of
 from rankcast.web.moderation import Moderation
 from rankcast.web.pages import Pages
-from rankcast.web.replies import READ_BYTES, Replies
+from rankcast.web.replies import Replies
 
 #: A job that runs and has been silent for this long is compared with its record.
 SILENCE_S = 2.0
@@ -222,7 +222,7 @@ class Hub:
                     began, turn_bytes = time.monotonic(), 0
             turn_s = time.monotonic() - began
             moderation.read(len(found), now)
-            rest_s = moderation.rest_s if replies.size < READ_BYTES else 0.0
+            rest_s = 0.0 if replies.may_have_more else moderation.rest_s
             if rest_s or turn_bytes > TURN_BYTES:
                 time.sleep(max(rest_s, YIELD_S))
                 turn_s, turn_bytes = 0.0, 0

@@ -22,8 +22,15 @@ class Replies:
         # A timer each time that nothing is there to be read would cost more than what is read.
         self._sock.settimeout(None)
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
-        #: How many bytes the last read had. Where these are READ_BYTES, there may be more.
+        #: How many bytes the last read had.
         self.size = 0
+        #: TLS hands out a record at a time, however many have come.
+        self._reads_by_record = hasattr(self._sock, "pending")
+
+    @property
+    def may_have_more(self) -> bool:
+        """More may have come than the last read took."""
+        return self._reads_by_record or self.size == READ_BYTES
 
     def read(self) -> list[Any]:
         """What has come, be it a part of a reply; waits for it. RedisError; OSError where somebody else

@@ -4,7 +4,7 @@ Viewers have no queues: each has a cursor, and they share one tail per job, so a
 nothing and a thousand viewers cost one copy. A viewer that falls behind the tail reads the log.
 
 A tail is a chain: each batch begins with the event after the last one of the batch before. What
-breaks the chain (a message was lost, an event too large for the channel) starts it afresh, and a
+breaks the chain (a message was lost, or came without frames) starts it afresh, and a
 viewer whose cursor is not in the chain is sent to the log. Its cursor must be an entry of the chain
 and not merely lie between two: after a restart of Redis that lost events, it may be neither.
 """

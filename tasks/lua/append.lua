@@ -32,8 +32,8 @@ for i = HEAD + 1 + 2 * (start - first), #ARGV, 2 do
     redis.call('XADD', events, 'NOMKSTREAM', event_id, 'd', data, 'k', kind)
   end
   if kind == 'checkpoint' then checkpoint = data end
-  frames[#frames + 1] = frame(event_id, kind, data)
   is_small = is_small and #data <= MAX_PUBLISHED
+  if is_small then frames[#frames + 1] = frame(event_id, kind, data) end
   added = added + #data + ENTRY_BYTES
 end
 if seq == last then return {'OK', last, cancel} end

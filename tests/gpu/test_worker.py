@@ -58,7 +58,7 @@ def test_showing_a_tensor_waits_for_no_kernel_and_shows_it_as_it_stood(site: Sit
         assert record.state is JobState.SUCCEEDED, record.error
         assert orjson.loads(site.store.output(job_id) or b"null") is True
         (event,) = [each for each in site.events(job_id) if each.kind == RESULT]
-        shown = orjson.loads(event.data or b"null")["latents"]
+        shown = orjson.loads(event.data)["latents"]
         _, _, encoded = shown["url"].partition("base64,")
         values = numpy.load(io.BytesIO(base64.b64decode(encoded)))
         assert (values == numpy.arange(1, 1024 * 1024 + 1, dtype=numpy.float32)).all()

@@ -2,9 +2,11 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from helpers import wait_until
@@ -12,7 +14,7 @@ from jobs import SUCCESS, Memory, forget, let_lease_run_out, running
 from lossy import LossyRedis
 
 from rankcast.gpu_worker.messages import Call
-from rankcast.gpu_worker.pace import QUICK_EVENTS, QUICK_S
+from rankcast.gpu_worker.pace import QUICK_EVENTS, QUICK_S, REST_S
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
 from rankcast.gpu_worker.progress import progress_of
 from rankcast.gpu_worker.publisher import MAX_DRAFT_BYTES, Publisher
@@ -177,6 +179,19 @@ def test_who_waits_for_the_log_waits_for_no_rest(make, store, event_log):
         publisher.put(encode(number))
         publisher.settle()
     assert results(event_log, claim)[-6:] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_rest_that_is_over_between_two_looks_at_the_clock_is_over(make, store, monkeypatch):
+    """Where the process stood still meanwhile: there is nothing to send because of that."""
+    looks = count(1.0, 0.75 * REST_S)
+    clock = SimpleNamespace(monotonic=lambda: next(looks), monotonic_ns=time.monotonic_ns)
+    monkeypatch.setattr("rankcast.gpu_worker.publisher.time", clock)
+    publisher = make(clock=lambda: 1.0)
+    come_quickly(publisher, running(store))
+    for _ in range(20):
+        publisher.put(b"1")
+        publisher.flush()
+    assert publisher._thread.is_alive()
 
 
 def test_a_publisher_that_rests_can_be_closed(make, store):

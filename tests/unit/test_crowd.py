@@ -44,9 +44,15 @@ class Job:
         return self.events[-1].id if self.events else START
 
     def tell(self, data: bytes = b"{}", kind: str = RESULT) -> None:
-        event = Event(EventId(1, len(self.events) + 1), self.last, kind, data)
-        self.events.append(event)
-        self.feed.hear(encode_batch([event]), time.monotonic())
+        self.hear([self.note(data, kind)])
+
+    def note(self, data: bytes = b"{}", kind: str = RESULT) -> Event:
+        """An event that the log has, and nobody has heard of."""
+        self.events.append(Event(EventId(1, len(self.events) + 1), self.last, kind, data))
+        return self.events[-1]
+
+    def hear(self, batch: list[Event]) -> None:
+        self.feed.hear(encode_batch(batch), time.monotonic())
 
     def page(self, job_id: str, after: EventId, max_bytes: int) -> Page:
         if self.is_away:
@@ -211,6 +217,19 @@ def test_who_joins_after_a_rollback_that_took_nothing_from_here_is_parked(job: J
     job.tell(b"{}", END)
     until(lambda: first.is_over and second.is_over, "the end of both")
     assert (first.seqs, second.seqs) == ([1, 2, 3], [2, 3])
+
+
+def test_who_is_ahead_in_the_middle_of_a_batch_is_parked_with_the_others(job: Job, company: Company) -> None:
+    """It has read a page of the log that ends there, and the batch is heard after that."""
+    first = company.join()
+    job.tell()
+    until(lambda: first.seqs == [1], "the first event")
+    batch = [job.note() for _ in range(3)]
+    ahead = company.join(batch[0].id)
+    until(lambda: company.crowd._arriving, "one who is ahead")
+    job.hear(batch)
+    until(lambda: (first.seqs, ahead.seqs) == ([1, 2, 3, 4], [3, 4]), "the rest of the batch, at both")
+    until(lambda: len(company.crowd._parked) == 2, "both of them to stand at one place")
 
 
 def test_a_slow_client_outlives_its_crowd_also_while_redis_is_away(job: Job, company: Company) -> None:

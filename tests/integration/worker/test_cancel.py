@@ -25,7 +25,7 @@ def cancelled(site: Site, job_id: str) -> None:
 
 
 def pid_of(site: Site, job_id: str) -> int:
-    pid: int = orjson.loads(site.wait_event(job_id, "pid").data or b"null")["pid"]
+    pid: int = orjson.loads(site.wait_event(job_id, "pid").data)["pid"]
     return pid
 
 

@@ -11,7 +11,7 @@ from rankcast.tasks.state import JobState
 
 
 def running_pid(site: Site, job_id: str) -> int:
-    pid: int = orjson.loads(site.wait_event(job_id, "pid").data or b"null")["pid"]
+    pid: int = orjson.loads(site.wait_event(job_id, "pid").data)["pid"]
     return pid
 
 
