@@ -5,7 +5,8 @@ Between claim and finish this is the only thing that numbers the job's events: t
 `begin` takes 2 for the `state` event, user code gets the rest. What the log has taken is kept for a
 while: Redis may restart without its last seconds, the log then says that it is behind, and is told
 again. Redis being away blocks nobody until the buffer is full; then it blocks the caller, because
-nothing is dropped.
+nothing is dropped. Between batches it rests where events come more quickly than anybody could see them
+(pace.py).
 """
 
 import contextlib

@@ -58,5 +58,7 @@ ROWS = (
             )
         ],
         rounds=3,
+        # It warms up itself.
+        warm_ups=0,
     ),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankcast.web.moderation import CLOSE_S, REST_S, Moderation
+from rankcast.web.moderation import CLOSE_S, REST_S, WINDOW_S, Moderation
 
 
 def rests(*, apart_s: float, reads: int, messages: int = 1, begun_at: float = 1000.0) -> list[float]:
@@ -29,17 +29,17 @@ def test_what_comes_slowly_is_never_held_up(messages: int) -> None:
 @pytest.mark.parametrize("messages", [1, 10])
 def test_what_comes_quickly_is_let_gather(messages: int) -> None:
     """Also while it does, when each read has several."""
-    assert rests(apart_s=CLOSE_S / 2, reads=200, messages=messages)[-100:] == [REST_S] * 100
+    assert rests(apart_s=CLOSE_S / 2, reads=2000, messages=messages)[-100:] == [REST_S] * 100
 
 
 def test_a_pause_ends_it() -> None:
     """What comes after it may come alone."""
     moderation, now = Moderation(), 1000.0
-    for _ in range(100):
+    for _ in range(2000):
         now += CLOSE_S / 2
         moderation.read(1, now)
     assert moderation.rest_s == REST_S
-    moderation.read(1, now + 50 * CLOSE_S)
+    moderation.read(1, now + 2 * WINDOW_S)
     assert moderation.rest_s == 0.0
 
 
