@@ -92,7 +92,7 @@ class DistributedWorker:
         Changing `result` later changes nothing: large images, and tensors and arrays on the CPU, are copied
         now and encoded by another thread, all else is encoded now. `image_format` is jpeg, png or webp.
         `as_text_event` is fal's; both values give the same JSON event. Returns at once, unless 64 MiB of
-        events are waiting for Redis. More than 90 a second are sent together, 20 times a second.
+        events are waiting for Redis. More than 90 a second are sent together, 10 times a second.
 
         NotEncodable, with the path of the value; EventTooLarge, which fails the job if it is the other thread
         that finds it; StaleAttempt when the job went to another worker;

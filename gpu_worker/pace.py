@@ -3,14 +3,14 @@
 To wake it takes the thread that computes longer than to encode a small event, and while it is at work it
 wants the interpreter and the caches. Up to as many events a second as a screen shows pictures, that is the
 price of seeing each at once. Of more, nobody sees the single one: then all that there are go out together,
-20 times a second.
+10 times a second.
 """
 
 from collections.abc import Sequence
 
 #: So many events in so many seconds, 90 a second, are more than a screen shows.
 QUICK_EVENTS, QUICK_S = 32, 0.35
-REST_S = 0.05
+REST_S = 0.1
 
 
 def is_quick(taken: Sequence[tuple[float, object]], now: float) -> bool:
