@@ -166,7 +166,7 @@ class LogMessages:
 
 
 def _message(event: Event) -> Message:
-    return Message(str(event.id), event.kind, event.data)
+    return Message(str(event.id), event.kind, event.data or b"null")
 
 
 @cache

@@ -32,9 +32,10 @@ def one_line(json_text: bytes) -> bytes:
 
 def frame(event: Event) -> bytes:
     """The event with its id: `id:`, `event:` unless it is a result, `data:`, blank line."""
+    data = one_line(event.data or b"null")
     if event.kind == RESULT:
-        return b"id: %d-%d\ndata: %b\n\n" % (*event.id, one_line(event.data))
-    return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*event.id, event.kind.encode(), one_line(event.data))
+        return b"id: %d-%d\ndata: %b\n\n" % (*event.id, data)
+    return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*event.id, event.kind.encode(), data)
 
 
 class Batch:

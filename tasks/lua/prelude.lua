@@ -67,6 +67,7 @@ end
 
 -- What viewers are sent of an event, as live.frame makes it.
 local function frame(event_id, kind, data)
+  if data == '' then data = 'null' end
   if data:find('\n', 1, true) or data:find('\r', 1, true) then data = data:gsub('[\r\n]', ' ') end
   local named = kind == '' and '' or 'event: ' .. kind .. '\n'
   return 'id: ' .. event_id .. '\n' .. named .. 'data: ' .. data .. '\n\n'

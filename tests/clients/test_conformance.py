@@ -64,7 +64,7 @@ def client(request: pytest.FixtureRequest) -> str:
 def log_of(event_log: EventLog, job_id: str, after: EventId = START) -> list[tuple[str, str, Any]]:
     """All that a viewer may see."""
     events = event_log.read(job_id, after, 100_000, 1 << 30)
-    return [(str(event.id), event.kind, json.loads(event.data)) for event in events]
+    return [(str(event.id), event.kind, json.loads(event.data or b"null")) for event in events]
 
 
 def test_frames(client: str, watch: Watch, store: JobStore, event_log: EventLog) -> None:

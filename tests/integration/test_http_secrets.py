@@ -67,7 +67,7 @@ def test_no_secret_is_in_anything_that_a_server_wrote(
         redis.set(JobKeys(job_id).events, "no stream")
         # Of a place that the process does not know by itself.
         answers.append(httpx.get(f"{web.url}{url}", headers={"Last-Event-ID": "0-5"}).content)
-        redis.publish(JobKeys(job_id).live, "0-7\n0-8\t\t1")
+        redis.publish(JobKeys(job_id).live, "0-7 0-8 0\nid: 0-8\ndata: 1\n\n")
         wait_until(lambda: watch.is_broken or watch.is_complete, "the stream that broke ends")
         watch.leave()
     written = log.read_text() + "".join(capfd.readouterr())

@@ -31,6 +31,11 @@ def result(data: bytes) -> Event:
     return Event(EventId(7, 3), EventId(7, 2), RESULT, data)
 
 
+def test_an_event_without_data_is_sent_as_null() -> None:
+    """A `data:` line with nothing behind it is no JSON."""
+    assert frame(result(b"")) == b"id: 7-3\ndata: null\n\n"
+
+
 @given(batches())
 def test_a_batch_reads_back_as_written(events: list[Event]) -> None:
     """Ids, kinds and data, and its frames are those of its events."""
