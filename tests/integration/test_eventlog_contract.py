@@ -194,10 +194,10 @@ def test_the_channel_carries_what_the_log_holds(store, event_log, hear):
     ear = hear(JobKeys(job_id).live)
     claim = running(store, job_id)
     append(event_log, claim, 2, "1", '"two"')
-    append(event_log, claim, 4, "{\r\n}", "[\n1,\r2]")
-    store.finish(claim, SUCCESS, 5)
-    one, two, three, four, five, end = event_log.read(job_id, EventId(0, 1))
-    expected = [[one], [two, three], [four, five], [end]]
+    append(event_log, claim, 4, "{\r\n}", "[\n1,\r2]", "")
+    store.finish(claim, SUCCESS, 6)
+    one, two, three, four, five, six, end = event_log.read(job_id, EventId(0, 1))
+    expected = [[one], [two, three], [four, five, six], [end]]
     assert ear.messages() == [encode_batch(batch) for batch in expected]
 
 
