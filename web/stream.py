@@ -34,7 +34,7 @@ SPREAD_MS = 3000
 #: or shorter.
 LIFETIME_JITTER = 0.2
 #: Most that one write has: the server copies it, and while the client does not read the copy stays.
-WRITE_BYTES = 16 * 1024
+WRITE_BYTES = 8 * 1024
 
 #: In the environment of a request whose answer is a stream that can be resumed: its `Stream`, for a server
 #: that can do better than to iterate.
