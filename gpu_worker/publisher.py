@@ -20,9 +20,10 @@ from typing import Any, NamedTuple, Protocol
 
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
-from rankcast.gpu_worker.pace import REST_S, is_quick
+from rankcast.gpu_worker.pace import REST_S
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
 from rankcast.gpu_worker.progress import Progress
+from rankcast.gpu_worker.taken import Taken
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
 from rankcast.tasks.eventlog import BATCH_BYTES, BATCH_EVENTS, Appended
@@ -108,18 +109,17 @@ class Publisher:
         #: Not in the log yet, from event `_acked + 1`.
         self._waiting: deque[tuple[str, bytes | Draft]] = deque()
         self._waiting_bytes = 0
+        #: Of them, what is still to be encoded.
+        self._draft_bytes = 0
         #: Nothing is sent before, on CLOCK_MONOTONIC; 0 while nothing is held back.
         self._held_until = 0.0
         #: Nothing is sent before, unless it is a whole batch; on CLOCK_MONOTONIC.
         self._rests_until = 0.0
         #: Somebody waits until the log has this event.
         self._awaited = 0
-        #: Of them, what is still to be encoded.
-        self._draft_bytes = 0
         self._acked = 1
-        #: In the log, up to event `_acked`, each with the time when it was taken.
-        self._kept: deque[tuple[float, tuple[str, bytes]]] = deque()
-        self._kept_bytes = 0
+        #: In the log, up to event `_acked`.
+        self._kept = Taken()
         #: Of user code's first event.
         self.marks: Marks = {}
 
@@ -363,24 +363,16 @@ class Publisher:
                 kind, data = self._waiting.popleft()
                 assert isinstance(data, bytes)
                 self._waiting_bytes -= len(data)
-                self._kept.append((now, (kind, data)))
-                self._kept_bytes += len(data)
+                self._kept.add((kind, data), now)
                 self._acked += 1
             if FIRST_EVENT in self.marks and PUBLISHED not in self.marks and _has_result(batch):
                 self.marks[PUBLISHED] = time.monotonic_ns()
             if self._progress is batch.progress:
                 self._progress = None
-            self._let_go(now)
-            if self._acked >= self._awaited and is_quick(self._kept, now):
+            self._kept.let_go(before=now - self._keep_s, max_size=self._max_bytes - self._waiting_bytes)
+            if self._acked >= self._awaited and self._kept.came_quickly(now):
                 self._rests_until = time.monotonic() + self._rest_s
             self._taken.notify_all()
-
-    def _let_go(self, now: float) -> None:
-        """Drop kept events that no restart can take from the log any more, or that need the room."""
-        while self._kept and (
-            self._kept[0][0] < now - self._keep_s or self._kept_bytes + self._waiting_bytes > self._max_bytes
-        ):
-            self._kept_bytes -= len(self._kept.popleft()[1][1])
 
     def _go_back(self, call: Call, behind: Behind) -> None:
         """The log lost events that it had taken: they wait again."""
@@ -390,8 +382,7 @@ class Publisher:
             if not 0 < self._acked - behind.last <= len(self._kept):
                 raise behind
             while self._acked > behind.last:
-                _, event = self._kept.pop()
-                self._kept_bytes -= len(event[1])
+                event = self._kept.take_back()
                 self._waiting.appendleft(event)
                 self._waiting_bytes += len(event[1])
                 self._acked -= 1
