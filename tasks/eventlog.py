@@ -16,12 +16,12 @@ from typing import Any, Literal, NamedTuple, cast
 import redis
 
 from rankcast.tasks.connect import Scripts, at_the_edge
-from rankcast.tasks.errors import StoreUnavailable, UnknownJob
+from rankcast.tasks.errors import StoreUnavailable
 from rankcast.tasks.event import END, RESET, RESULT, START, STATE, Event, EventId, gap, reset
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
-from rankcast.tasks.store import refuse
+from rankcast.tasks.store import confirm_gone, not_found, refuse
 
 #: A batch ends at so many events, or before the event that would take it over so many bytes of
 #: data: one PUBLISH of 40 MB was seen to cut off every subscriber.
@@ -169,16 +169,20 @@ class EventLog:
         """How far the log goes. UnknownJob."""
         found = self.positions([job_id])[0]
         if found is None:
-            raise UnknownJob(job_id)
+            not_found(self._scripts, job_id)
         return found
 
     def positions(self, job_ids: Sequence[str]) -> list[Position | None]:
-        """How far each log goes, in one round trip; None for a job that is unknown."""
+        """How far each log goes, in one round trip; None for a job that is not there. See confirm_gone."""
         with at_the_edge():
             pipe = self._redis.pipeline(transaction=False)
             for job_id in job_ids:
                 pipe.hmget(JobKeys(job_id).record, _POSITION)
             return [_position(row) for row in pipe.execute()]
+
+    def confirm_gone(self, job_ids: Sequence[str]) -> None:
+        """Of jobs that were not found: StoreUnavailable while a restarted Redis may be told of them yet."""
+        confirm_gone(self._scripts, job_ids)
 
     def locate(self, job_id: str, cursor: str | None) -> Start:
         """Where to begin for a viewer that comes with `cursor`. UnknownJob.
@@ -196,7 +200,7 @@ class EventLog:
             row, entry = pipe.execute()
         position = _position(row)
         if position is None:
-            raise UnknownJob(job_id)
+            not_found(self._scripts, job_id)
         return _start(wanted, position, is_entry=bool(entry))
 
 

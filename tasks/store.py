@@ -91,7 +91,8 @@ class JobStore:
     """All moves of jobs. Safe to share between threads.
 
     Every method raises StoreUnavailable when Redis does not answer; whether it did the work is not
-    known then, and asking again is safe.
+    known then, and asking again is safe. Those that tell of one job raise it as well where that is
+    missing from a Redis that was restarted a moment ago: UnknownJob is for good.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -293,14 +294,14 @@ class JobStore:
         with at_the_edge():
             found = read_records(self._redis, [job_id])[0]
         if found is None:
-            raise UnknownJob(job_id)
+            not_found(self._scripts, job_id)
         return found
 
     def owner(self, job_id: str) -> str:
         """Id of the API key that submitted the job, '' for none. UnknownJob."""
         found = self.owners([job_id])
         if job_id not in found:
-            raise UnknownJob(job_id)
+            not_found(self._scripts, job_id)
         return found[job_id]
 
     def owners(self, job_ids: Sequence[str]) -> dict[str, str]:
@@ -319,7 +320,7 @@ class JobStore:
                 list[bytes | None], self._redis.hmget(JobKeys(job_id).record, ["state", "output"])
             )
         if state is None:
-            raise UnknownJob(job_id)
+            not_found(self._scripts, job_id)
         return output
 
     def list(
@@ -367,6 +368,17 @@ class JobStore:
     def head_of(self, task: str) -> str | None:
         """The job that the next claim without a name gets."""
         return next(iter(self.heads_of(task, 1)), None)
+
+
+def confirm_gone(scripts: Scripts, job_ids: Sequence[str]) -> None:
+    """Of jobs that were not found: StoreUnavailable while a restarted Redis may be told of them yet."""
+    scripts.run("gone", *job_ids)
+
+
+def not_found(scripts: Scripts, job_id: str) -> NoReturn:
+    """Raise UnknownJob for a job that was not found, once that is sure."""
+    confirm_gone(scripts, [job_id])
+    raise UnknownJob(job_id)
 
 
 def refuse(reply: Sequence[Any], job_id: str) -> NoReturn:

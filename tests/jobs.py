@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import redis
 
 from rankcast.tasks import keys
+from rankcast.tasks.connect import Scripts
+from rankcast.tasks.errors import StoreUnavailable
 from rankcast.tasks.event import START
 from rankcast.tasks.eventlog import Appended, EventLog
 from rankcast.tasks.job import Claim, JobErrorInfo, JobOptions, Outcome, new_token
@@ -86,6 +89,13 @@ def let_sweeps_pause(client: redis.Redis, ms: float) -> None:
 def let_settling_pass(client: redis.Redis) -> None:
     """As if all who live had had their time to tell a restarted Redis what it lost."""
     client.hset(keys.SWEEPS, "met", 1)
+
+
+def let_settling_last(client: redis.Redis) -> None:
+    """As if the server that was restarted just now were met only when any test is over."""
+    with suppress(StoreUnavailable):
+        Scripts(client).run("gone", "nobody")
+    client.hset(keys.SWEEPS, "met", now_ms(client) + 600_000)
 
 
 def let_grace_pass(client: redis.Redis) -> None:

@@ -49,6 +49,7 @@ _EDITS: dict[str, Sequence[tuple[str, str]]] = {
     ],
     "grace": [("return now >= tonumber(grace or 0)", "return true")],
     "time to settle": [("return met and now < met + SETTLE_MS", "return false and met")],
+    "a job that is missing is not gone": [("(not job.created or ", "(job.created and ")],
     "a place for each move": [("place ~= '' and job.last ~= place or", "")],
     "a fence for whoever ends a job": [("fresh_fence(job, now) .. '-1'", "next_id(job.last)")],
 }  # fmt: skip

@@ -15,7 +15,7 @@ from itertools import count, takewhile
 from typing import NamedTuple
 
 from jobs import TASK
-from protocol_parts import Viewer, Web, Worker
+from protocol_parts import Viewer, Violation, Web, Worker
 from rewinding_redis import Ran, RewindingRedis
 
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
@@ -31,10 +31,6 @@ ORDER = tuple(range(8))
 
 def _rest() -> None:
     """Who stands still."""
-
-
-class Violation(AssertionError):
-    """The deployment broke a promise."""
 
 
 class Ended(NamedTuple):
@@ -86,8 +82,10 @@ class World:
         before = [ended.event for ended in self.ends[job_id]]
         try:
             reply = self.webs[1].store.cancel(job_id)
-        except (StoreUnavailable, UnknownJob):
+        except StoreUnavailable:
             return False
+        except UnknownJob:
+            raise Violation(f"{job_id} was accepted, and is unknown to whoever cancels it") from None
         if not reply.is_ended:
             self.cancelled.setdefault(job_id, before)
         return not reply.is_ended

@@ -31,6 +31,10 @@ Steps = Generator[None, None, T]
 OUTCOMES = {"succeed": SUCCESS, "fail": FAILURE, "drain": None, "lose": None}
 
 
+class Violation(AssertionError):
+    """The deployment broke a promise."""
+
+
 class Surroundings(Protocol):
     """What a process knows of the deployment around it."""
 
@@ -108,7 +112,10 @@ class Web(Process):
         for feed in self.feeds.values():
             furthest = feed.furthest_if_due(silent_since=float("inf"))
             if furthest is not None:
-                feed.compare(furthest, self.log.positions([feed.job_id])[0])
+                position = self.log.positions([feed.job_id])[0]
+                if position is None:
+                    self.log.confirm_gone([feed.job_id])
+                feed.compare(furthest, position)
 
     def beat(self) -> None:
         super().beat()
@@ -148,9 +155,12 @@ class Viewer:
         place = _Place(web.follow(self.job_id))
         try:
             start = place.feed.locate(self.cursor)
-        except UnknownJob:
+        except StoreUnavailable:
+            # Whoever is told so comes back.
             self._stream = iter(())
             return
+        except UnknownJob:
+            raise Violation(f"{self.job_id} was accepted, and is unknown to a viewer of it") from None
         self.is_complete = start.is_complete
         reader = Reader(viewer=place, start=start, keepalive_s=0)  # type: ignore[arg-type]
         self._stream = iter(reader)
@@ -165,8 +175,7 @@ class Viewer:
         except StopIteration:
             self.is_complete = True
         except UnknownJob:
-            # Told as `reset` and a lost end: whoever asks again does so from the start.
-            self.seen, self.cursor, self._stream = [], None, iter(())
+            raise Violation(f"{self.job_id} was accepted, and its viewer was told that it is lost") from None
 
     def _told(self, events: Sequence[Event]) -> None:
         for event in events:

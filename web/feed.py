@@ -132,7 +132,7 @@ class Feed:
         return self._furthest
 
     def compare(self, furthest: EventId, position: Position | None) -> None:
-        """Act on a record read after `furthest` had been seen here."""
+        """Act on a record read after `furthest` had been seen here; None: the job is gone, for sure."""
         with self._lock:
             is_suspect, self.is_suspect = self.is_suspect, False
             self._heard_at = time.monotonic()

@@ -23,6 +23,7 @@ import redis
 from redis.exceptions import RedisError
 
 from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.event import EventId
 from rankcast.tasks.eventlog import EventLog, Start
 from rankcast.web.feed import Feed, channel_of
 from rankcast.web.moderation import Moderation
@@ -300,10 +301,19 @@ class Hub:
     def _compare(self, feeds: Sequence[Feed], silent_since: float) -> None:
         seen = [(feed, feed.furthest_if_due(silent_since)) for feed in feeds]
         due = [(feed, furthest) for feed, furthest in seen if furthest is not None]
+        missing: list[tuple[Feed, EventId]] = []
         for some in _in_parts(due):
             positions = self._event_log.positions([feed.job_id for feed, _ in some])
             for (feed, furthest), position in zip(some, positions, strict=True):
-                feed.compare(furthest, position)
+                if position is None:
+                    missing.append((feed, furthest))
+                else:
+                    feed.compare(furthest, position)
+        for some in _in_parts(missing):
+            # Where that is not sure yet, the next comparison decides.
+            self._event_log.confirm_gone([feed.job_id for feed, _ in some])
+            for feed, furthest in some:
+                feed.compare(furthest, None)
 
     def _followed(self) -> list[Feed]:
         # Made in one step; the lock may be held for long.

@@ -4,7 +4,7 @@
 --          id before it | SETTLING | GONE.
 local id, end_id, place = ARGV[1], ARGV[2], ARGV[3]
 local job = fields_of(id, ENDING)
-if not job.state then return {'GONE'} end
+if not job.state then return {is_settling(job, now_ms()) and 'SETTLING' or 'GONE'} end
 if job.state ~= 'queued' and not is_claimed(job) then
   return {'OK', job.state, 1, job.end_id, prev_of(id, job.end_id)}
 end

@@ -215,10 +215,11 @@ local function met_at(now)
 end
 
 -- Whether processes may not have made their moves on this job again yet, because the server was restarted
--- a moment ago: until then nobody else claims or ends it. Nothing of a job that is younger was lost.
+-- a moment ago: until then nobody else claims or ends it, and if it is missing nobody takes it for gone.
+-- Nothing of a job that is younger was lost.
 local function is_settling(job, now)
   local met = met_at(now)
-  return met and now < met + SETTLE_MS and tonumber(job.created) < met
+  return met and now < met + SETTLE_MS and (not job.created or tonumber(job.created) < met)
 end
 
 -- Whether a lease or start deadline that ran out may be held against anybody now; called by every

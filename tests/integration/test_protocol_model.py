@@ -18,7 +18,9 @@ class LifeOfADeployment(RuleBasedStateMachine):
         self.ticking = redis.ticking()
         self.ticking.__enter__()
         self.world = World(redis)
+        # Older than what a restart can take from it.
         self.world.tick()
+        self.world.tick(4)
         self.world.submit()
 
     def teardown(self) -> None:

