@@ -180,8 +180,8 @@ def _again(name: str, args: Args, reply: Any) -> Args | None:
         return None
     match name:
         case "create" if reply[1].decode() == args[0] and len(reply) == 8:
-            # When and in which place of the queue it was made.
-            return [*args[:12], *(args[12:] or ("", "")), reply[5], reply[7]]
+            # When and in which place of the queue it was made, and what its first event told.
+            return [*args[:12], *(args[12:] or ("", "")), reply[5], reply[7], reply[3], reply[4]]
         case "claim":
             # This very claim: the job and the fence that it got, or nothing.
             return [*args[:2], reply[1], *args[3:8], reply[2], reply[9]]

@@ -2,7 +2,8 @@
 -- ARGV: job_id, task, input, options (JSON both), priority, start_timeout_ms, ttl_ms, max_queued,
 --       worker_ttl_ms, total_timeout_ms ('' for none), owner ('' for none), accept_ms ('' for none); with an
 --       idempotency key also its key's name, digest of what is asked for; made again by the redo buffer also
---       created ms, order (then without a key both are '').
+--       created ms, order (then without a key both are ''), and what its first event told: queue position,
+--       live workers.
 -- Replies: OK, job_id, state, queue position (-1 unless queued), live workers, created ms, attempt, and
 --          of a new job its order | REUSED, job_id | FULL, queued.
 -- Asked again for a job that exists, by its id or its idempotency key, it says how that job stands
@@ -54,8 +55,10 @@ redis.call('ZADD', jobs_of_key(task), order, id)
 if owner then redis.call('ZADD', owned_key(owner), order, id) end
 
 local position = redis.call('ZRANK', queue, id)
-local first = '{"state":"queued","queue_position":' .. position .. ',"workers":' .. workers
-if workers == 0 then first = first .. ',"message":"no worker serves this task now"' end
+-- Somebody may have seen the event of a job that is made again.
+local told_position, told_workers = ARGV[17] or position, tonumber(ARGV[18] or workers)
+local first = '{"state":"queued","queue_position":' .. told_position .. ',"workers":' .. told_workers
+if told_workers == 0 then first = first .. ',"message":"no worker serves this task now"' end
 first = first .. '}'
 redis.call('HSET', record_key(id), 'task', task, 'state', 'queued', 'input', input, 'options', options,
   'score', score, 'deadline', deadline, 'ttl', ttl, 'created', created, 'attempt', 0, 'losses', 0,

@@ -29,6 +29,7 @@ from web_tier import BOTH_WAYS, KEEPALIVE_S, Watch, told, two_webs, web_tier
 from rankcast.tasks.catalog import Catalog, TaskInfo
 from rankcast.tasks.connect import connect
 from rankcast.tasks.errors import StoreUnavailable, UnknownJob
+from rankcast.tasks.event import START
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.idempotency import IdempotencyKey
 from rankcast.tasks.job import Claim, JobOptions, Renewal
@@ -116,6 +117,18 @@ def test_an_accepted_job_is_there_again_at_its_old_place(redis, store, event_log
     assert [record.job_id for record in store.list().records] == [later, *newest_first]
     assert [record.job_id for record in store.list(owner="k1").records] == newest_first
     assert ids(event_log, made[0].job_id) == ["0-1"]
+
+
+def test_its_first_event_is_the_one_that_was_seen(redis, store, elsewhere, event_log, restart):
+    """Although the queue before it is another one now."""
+    submit(store)
+    redis.save()
+    claim_next(elsewhere)
+    job_id = submit(store)
+    before = event_log.read(job_id, START)
+    restart()
+    assert store.record(job_id).queue_position == 1
+    assert event_log.read(job_id, START) == before
 
 
 def test_a_job_that_was_not_lost_stays_one_job(redis, store, event_log, restart):
