@@ -28,6 +28,7 @@ IN_CALL = ("running", "collective", "publishing")
 CLAIMED = PHASES[1:]
 #: As long as a process keeps what it may have to tell Redis again.
 REDO_S = 5.0
+FORGOTTEN_JOBS = 6
 
 
 @dataclass(kw_only=True)
@@ -169,6 +170,21 @@ def _redis_torn(hit: Hit) -> None:
     hit.system.redis.wait_ready()
 
 
+def _redis_forgets(hit: Hit) -> None:
+    """Killed on a slow disk: of the last jobs that it accepted nothing was written yet. Their clients are
+    there when it comes back."""
+    redis = hit.system.redis
+    written = redis.log_size()
+    for _ in range(FORGOTTEN_JOBS):
+        hit.clients.watch(hit.clients.submit("chaos/steps", {"steps": 3, "delay_s": 0.0}), cuts=0.5)
+    cancelled = hit.clients.submit("chaos/steps", {"steps": 3, "delay_s": 0.0})
+    redis.kill()
+    redis.tear_log(max(0, redis.log_size() - written))
+    redis.start()
+    hit.clients.cancel(cancelled)
+    redis.wait_ready()
+
+
 def _redis_stalled(hit: Hit) -> None:
     hit.system.redis.send(signal.SIGSTOP)
     time.sleep(2)
@@ -228,6 +244,8 @@ FAULTS = (
     Fault(name="web tier ended", inject=_web_ended),
     Fault(name="Redis killed", inject=_redis_killed, needs_keepers=True),
     Fault(name="Redis killed, log torn", inject=_redis_torn, needs_keepers=True),
+    # Where nothing runs: what was submitted in the lost seconds begins anew, also if its end was seen.
+    Fault(name="Redis killed, jobs lost", inject=_redis_forgets, phases=("queued",), needs_keepers=True),
     Fault(name="Redis stalled", inject=_redis_stalled),
     Fault(name="connections cut", inject=_connections_cut),
     Fault(name="wake-ups tripled", inject=_messages_tripled),

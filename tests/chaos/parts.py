@@ -171,12 +171,17 @@ class Redis(Part):
             # Not there yet, or still loading its log.
             return False
 
+    def log_size(self) -> int:
+        """How much the append-only file has."""
+        return self._newest_log().stat().st_size
+
     def tear_log(self, size: int) -> None:
         """Cut the last bytes off the append-only file, as a power cut may."""
-        newest = max(
-            (self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime
-        )
-        os.truncate(newest, max(0, newest.stat().st_size - size))
+        os.truncate(self._newest_log(), max(0, self.log_size() - size))
+
+    def _newest_log(self) -> Path:
+        logs = (self.folder / "appendonlydir").glob("*.incr.aof")
+        return max(logs, key=lambda path: path.stat().st_mtime)
 
 
 class Web(Part):

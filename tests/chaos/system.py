@@ -1,17 +1,18 @@
 """A whole deployment of real processes: two web tiers, two hosts, one Redis; and what Redis knows."""
 
+import contextlib
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import orjson
-from helpers import inconsistencies
+from helpers import inconsistencies, wait_until
 
 from chaos.checker import Job, Told, Watched
 from chaos.clients import Accepted, Viewer
 from chaos.notes import FOLDER, HOLDS, Notebook
 from chaos.parts import Host, Part, Redis, Web
-from rankcast.tasks.errors import UnknownJob
+from rankcast.tasks.errors import StoreUnavailable, UnknownJob
 from rankcast.tasks.event import START
 from rankcast.tasks.eventlog import EventLog
 from rankcast.tasks.job import JobRecord
@@ -102,6 +103,16 @@ class System(Deployment):
     # What is known of a job
 
     def record(self, job_id: str) -> JobRecord | None:
+        """None for a job that is not there: known once all have told a restarted Redis what it lost."""
+
+        def found() -> tuple[JobRecord | None] | None:
+            with contextlib.suppress(StoreUnavailable):
+                return (self._record(job_id),)
+            return None
+
+        return wait_until(found, f"what Redis knows of job {job_id}")[0]
+
+    def _record(self, job_id: str) -> JobRecord | None:
         try:
             return self.store.record(job_id)
         except UnknownJob:

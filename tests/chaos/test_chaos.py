@@ -22,6 +22,7 @@ QUICK = {
     "web tier ended": ("running",),
     "Redis killed": PHASES,
     "Redis killed, log torn": ("publishing", "finish"),
+    "Redis killed, jobs lost": PHASES,
     "Redis stalled": ("flush",),
     "connections cut": PHASES,
     "wake-ups tripled": ("queued", "finish"),
