@@ -16,8 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from rankcast.gpu_worker.batch import Batch, Heavy, ready
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
 from rankcast.gpu_worker.pace import REST_S
@@ -54,21 +55,6 @@ class Log(Protocol):
         events: Sequence[tuple[str, bytes]],
         progress: bytes | None = None,
     ) -> Appended: ...
-
-
-class _Batch(NamedTuple):
-    call: Call
-    first: int
-    events: list[tuple[str, bytes]]
-    progress: Progress | None
-
-
-class _Heavy(NamedTuple):
-    """The first event that waits, which nobody can send yet."""
-
-    call: Call
-    kind: str
-    draft: Draft
 
 
 class Publisher:
@@ -273,7 +259,7 @@ class Publisher:
         pause_s = FIRST_PAUSE_S
         while (work := self._next()) is not None:
             try:
-                if isinstance(work, _Heavy):
+                if isinstance(work, Heavy):
                     self._finish(work)
                     continue
                 self._send(work)
@@ -285,7 +271,7 @@ class Publisher:
                 # StaleAttempt, UnknownJob, and what nobody thought of: the caller must hear of it.
                 self._lose(work.call, error)
 
-    def _next(self) -> "_Batch | _Heavy | None":
+    def _next(self) -> Batch | Heavy | None:
         """Wait for something to send, or to be finished first; None when closed."""
         while True:
             with self._lock:
@@ -308,23 +294,15 @@ class Publisher:
     def _has_work(self) -> bool:
         return self._closed.is_set() or bool(self._waiting and self._lost is None)
 
-    def _work(self) -> "_Batch | _Heavy | None":
+    def _work(self) -> Batch | Heavy | None:
         if self._closed.is_set() or self._call is None:
             return None
-        events: list[tuple[str, bytes]] = []
-        size = 0
-        for kind, data in self._waiting:
-            if isinstance(data, Draft):
-                break
-            size += len(data)
-            if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
-                break
-            events.append((kind, data))
+        events = ready(self._waiting)
         if not events:
-            return _Heavy(self._call, *self._waiting[0])  # type: ignore[arg-type]
-        return _Batch(self._call, self._acked + 1, events, self._progress)
+            return Heavy(self._call, *self._waiting[0])  # type: ignore[arg-type]
+        return Batch(self._call, self._acked + 1, events, self._progress)
 
-    def _finish(self, heavy: "_Heavy") -> None:
+    def _finish(self, heavy: Heavy) -> None:
         data = heavy.draft.finish()
         with self._lock:
             is_over = self._call is not heavy.call
@@ -336,7 +314,7 @@ class Publisher:
         if is_over:
             heavy.draft.drop()
 
-    def _send(self, batch: _Batch) -> None:
+    def _send(self, batch: Batch) -> None:
         call = batch.call
         try:
             told = self._log.append(
@@ -354,7 +332,7 @@ class Publisher:
         if told.is_cancel_requested:
             self._on_cancel(call.job_id)
 
-    def _acknowledge(self, batch: _Batch, last: int) -> None:
+    def _acknowledge(self, batch: Batch, last: int) -> None:
         with self._lock:
             if self._call is not batch.call:
                 return
@@ -365,7 +343,7 @@ class Publisher:
                 self._waiting_bytes -= len(data)
                 self._kept.add((kind, data), now)
                 self._acked += 1
-            if FIRST_EVENT in self.marks and PUBLISHED not in self.marks and _has_result(batch):
+            if FIRST_EVENT in self.marks and PUBLISHED not in self.marks and batch.has_result:
                 self.marks[PUBLISHED] = time.monotonic_ns()
             if self._progress is batch.progress:
                 self._progress = None
@@ -392,10 +370,6 @@ class Publisher:
             if self._call is call:
                 self._lost = error
                 self._taken.notify_all()
-
-
-def _has_result(batch: _Batch) -> bool:
-    return any(kind == RESULT for kind, _ in batch.events)
 
 
 def _as_told(error: Exception) -> Exception:
