@@ -29,6 +29,8 @@ T = TypeVar("T")
 _CALL: "contextvars.ContextVar[tuple[DistributedWorker, int] | None]" = contextvars.ContextVar(
     "rankcast_call", default=None
 )
+#: In no context.
+_NOBODY = object()
 
 
 class DistributedWorker:
@@ -56,6 +58,8 @@ class DistributedWorker:
         self._device: Any = "cpu"
         self._services: Services = Alone()
         self._call = 0
+        #: What code of the present call finds in `_CALL`.
+        self._caster: object = _NOBODY
         self._left_overs = LeftOvers()
         self._is_in_call = False
         self._activity = Activity()
@@ -99,15 +103,7 @@ class DistributedWorker:
         RuntimeError from a task or a thread whose own job is over.
         """
         self._activity.touch()
-        if self.rank != 0:
-            self._say_once(f"add_streaming_result does nothing on rank {self.rank}: rank 0 casts")
-            return
-        if not self._belongs_to_call():
-            raise RuntimeError("the job that this task belongs to is over")
-        if not self._is_in_call and not isinstance(self._services, Alone):
-            self._say_once("add_streaming_result does nothing while no job runs")
-            return
-        with self._activity.held:
+        if (_CALL.get() is self._caster and self.rank == 0) or self._may_cast():
             self._services.cast(result, image_format)
 
     def add_streaming_error(self, error: BaseException) -> None:
@@ -275,7 +271,8 @@ class DistributedWorker:
         self._cancelled.clear()
         self._is_in_call = True
         self._activity.start()
-        _CALL.set((self, self._call))
+        self._caster = origin = (self, self._call)
+        _CALL.set(origin)
 
     def _end(self) -> None:
         # The number goes on here too: what the call left behind is no part of the next one.
@@ -283,6 +280,7 @@ class DistributedWorker:
         self._left_overs.end()
         self._is_in_call = False
         self.job_id, self.attempt, self.last_checkpoint = None, 0, None
+        self._caster = _NOBODY
         _CALL.set(None)
 
     def _belongs_to_call(self) -> bool:
@@ -291,6 +289,18 @@ class DistributedWorker:
         if origin is not None and origin[0] is self:
             return origin[1] == self._call
         return not self._left_overs.has_this_thread()
+
+    def _may_cast(self) -> bool:
+        """Whether a rank is there, and a job runs, that takes events; what it says where they are ignored."""
+        if self.rank != 0:
+            self._say_once(f"add_streaming_result does nothing on rank {self.rank}: rank 0 casts")
+            return False
+        if not self._belongs_to_call():
+            raise RuntimeError("the job that this task belongs to is over")
+        if not self._is_in_call and not isinstance(self._services, Alone):
+            self._say_once("add_streaming_result does nothing while no job runs")
+            return False
+        return True
 
     def _need_job(self, otherwise: str) -> None:
         """RuntimeError unless the code that runs here works for a job that runs."""

@@ -6,7 +6,17 @@ from typing import Any
 PROGRESS_FIELDS = ("progress", "step", "total", "message")
 MAX_PROGRESS_TEXT = 200
 Progress = dict[str, int | float | str]
+#: What may hold a progress.
+Said = dict[str, Any]
 _PLAIN = (int, float, str)
+
+
+def said_of(result: Any) -> Said | None:
+    """Of an event all that `progress_of` looks at, as it is now; None where it has none. It is the least that
+    the thread that computes can do."""
+    if not isinstance(result, dict) or not ("progress" in result or "step" in result):
+        return None
+    return dict(zip(PROGRESS_FIELDS, map(result.get, PROGRESS_FIELDS), strict=True))
 
 
 def progress_of(result: Any) -> Progress | None:

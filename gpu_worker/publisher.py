@@ -6,7 +6,7 @@ Between claim and finish this is the only thing that numbers the job's events: t
 while: Redis may restart without its last seconds, the log then says that it is behind, and is told
 again. Redis being away blocks nobody until the buffer is full; then it blocks the caller, because
 nothing is dropped. Between batches it rests where events come more quickly than anybody could see them
-(pace.py).
+(pace.py), and small ones are then left in an inbox, with no lock and no number yet (inbox.py).
 """
 
 import contextlib
@@ -15,15 +15,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from rankcast.gpu_worker.batch import Batch, Heavy, ready
+from rankcast.gpu_worker.inbox import Inbox
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
 from rankcast.gpu_worker.pace import REST_S
 from rankcast.gpu_worker.payload import MAX_HELD_BYTES, Draft, encode
-from rankcast.gpu_worker.progress import Progress
+from rankcast.gpu_worker.progress import Progress, Said, progress_of
 from rankcast.gpu_worker.taken import Taken
 from rankcast.tasks.errors import Behind, StaleAttempt, StoreUnavailable, UnknownJob
 from rankcast.tasks.event import CHECKPOINT, RESULT, STATE
@@ -58,13 +60,14 @@ class Log(Protocol):
 
 
 class Publisher:
-    """Sends one job's events after the other's. `put` from any thread; the rest from one."""
+    """Sends one job's events after the other's. `put` and `cast` from any thread; the rest from one."""
 
     def __init__(
         self,
         log: Log,
         *,
         on_cancel: Callable[[str], None] = lambda job_id: None,
+        held: AbstractContextManager[None] | None = None,
         max_bytes: int = MAX_BUFFERED_BYTES,
         keep_s: float = KEEP_S,
         rest_s: float = REST_S,
@@ -72,6 +75,8 @@ class Publisher:
     ) -> None:
         self._log = log
         self._on_cancel = on_cancel
+        #: Entered while a caller waits for room.
+        self._held = nullcontext() if held is None else held
         self._max_bytes = max_bytes
         self._keep_s = keep_s
         self._rest_s = rest_s
@@ -84,11 +89,14 @@ class Publisher:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._is_asleep = False
         self._closed = threading.Event()
+        #: Open from when it begins to rest until anybody looks for what waits.
+        self._inbox = Inbox()
         self._forget()
         self._thread = threading.Thread(target=self._send_all, name="rankcast-publisher", daemon=True)
         self._thread.start()
 
     def _forget(self) -> None:
+        self._inbox.close()
         self._call: Call | None = None
         self._lost: Exception | None = None
         self._progress: Progress | None = None
@@ -120,8 +128,7 @@ class Publisher:
         with self._lock:
             self._forget()
             self._call = call
-            self._waiting.append((STATE, event))
-            self._waiting_bytes = len(event)
+            self._add(event, None, STATE)
             self._held_until = time.monotonic() + HOLD_S
             self._ring()
 
@@ -139,9 +146,9 @@ class Publisher:
         StaleAttempt once the job belongs to somebody else; RuntimeError unless a call runs, and that
         is the one it is `only_for`.
         """
-        is_draft = isinstance(data, Draft)
         size = data.size if isinstance(data, Draft) else len(data)
         with self._lock:
+            self._empty_inbox()
             if self._waiting and self._waiting_bytes + size > self._max_bytes:
                 self._wait_for_room(size)
             if self._lost is not None:
@@ -150,18 +157,39 @@ class Publisher:
                 raise RuntimeError("no job runs")
             if only_for not in (self._call, None):
                 raise RuntimeError(OVER)
-            self._waiting.append((kind, data))
-            self._waiting_bytes += size
-            if is_draft:
-                self._draft_bytes += size
-            if progress is not None:
-                self._progress = progress
-            if kind == RESULT and FIRST_EVENT not in self.marks:
-                self.marks[FIRST_EVENT] = time.monotonic_ns()
+            self._add(data, progress, kind)
             number = self._acked + len(self._waiting)
             if not self._is_resting(time.monotonic()):
                 self._send_now()
         return number
+
+    def cast(self, event: bytes, said: Said | None, call: Call) -> None:
+        """As `put` for this call, at a fraction of the work while it rests: nobody asks for the number."""
+        if not self._inbox.put(call, event, said):
+            self.put(event, progress_of(said), only_for=call)
+        elif not self._inbox.is_open(call):
+            # It may have been emptied in between.
+            with self._lock:
+                self._hurry()
+
+    def _add(self, data: bytes | Draft, progress: Progress | None, kind: str = RESULT) -> None:
+        """Under the lock."""
+        self._waiting.append((kind, data))
+        if isinstance(data, Draft):
+            self._draft_bytes += data.size
+            self._waiting_bytes += data.size
+        else:
+            self._waiting_bytes += len(data)
+        if progress is not None:
+            self._progress = progress
+        if kind == RESULT and FIRST_EVENT not in self.marks:
+            self.marks[FIRST_EVENT] = time.monotonic_ns()
+
+    def _empty_inbox(self) -> None:
+        """Under the lock. Closed first: who puts into it looks whether it is, behind himself."""
+        self._inbox.close()
+        for event, said in self._inbox.take(self._call):
+            self._add(event, progress_of(said))
 
     @property
     def room_for_draft(self) -> int:
@@ -221,6 +249,7 @@ class Publisher:
 
     def _hurry(self) -> int:
         """Send all that was put until now, without a rest; the number of the last. Under the lock."""
+        self._empty_inbox()
         self._awaited = self._acked + len(self._waiting)
         self._send_now()
         return self._awaited
@@ -231,9 +260,11 @@ class Publisher:
         self._ring()
 
     def _is_resting(self, now: float) -> bool:
-        """Until more wait than one batch takes. Under the lock."""
-        is_batch = len(self._waiting) >= BATCH_EVENTS or self._waiting_bytes >= BATCH_BYTES
-        return now < self._rests_until and not is_batch
+        """Until a whole batch waits. Under the lock."""
+        return now < self._rests_until and not self._has_batch()
+
+    def _has_batch(self, share: float = 1.0) -> bool:
+        return len(self._waiting) >= share * BATCH_EVENTS or self._waiting_bytes >= share * BATCH_BYTES
 
     def _ring(self) -> None:
         """Under the lock."""
@@ -249,9 +280,10 @@ class Publisher:
             file=sys.stderr,
             flush=True,
         )
-        self._taken.wait_for(
-            lambda: not self._waiting or self._waiting_bytes + size <= self._max_bytes or self._lost
-        )
+        with self._held:
+            self._taken.wait_for(
+                lambda: not self._waiting or self._waiting_bytes + size <= self._max_bytes or self._lost
+            )
 
     # The sending thread
 
@@ -289,6 +321,7 @@ class Publisher:
         now = time.monotonic()
         if self._is_resting(now) and not self._closed.is_set():
             return self._rests_until - now
+        self._empty_inbox()
         return max(0.0, self._held_until - now) if self._has_work() else None
 
     def _has_work(self) -> bool:
@@ -350,6 +383,9 @@ class Publisher:
             self._kept.let_go(before=now - self._keep_s, max_size=self._max_bytes - self._waiting_bytes)
             if self._acked >= self._awaited and self._kept.came_quickly(now):
                 self._rests_until = time.monotonic() + self._rest_s
+                # It holds less than half a batch.
+                if not self._has_batch(0.5):
+                    self._inbox.open(batch.call)
             self._taken.notify_all()
 
     def _go_back(self, call: Call, behind: Behind) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,9 +47,9 @@ from rankcast.gpu_worker.messages import (
     StorePort,
 )
 from rankcast.gpu_worker.moments import CALLED, RETURNED, Marks
-from rankcast.gpu_worker.payload import MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, Draft, draft, encode, plain
+from rankcast.gpu_worker.payload import MAX_OUTPUT_BYTES, OUTPUT_QUALITY, Apart, draft, encode, plain
 from rankcast.gpu_worker.pipe import BlockingEnd
-from rankcast.gpu_worker.progress import progress_of
+from rankcast.gpu_worker.progress import progress_of, said_of
 from rankcast.gpu_worker.publisher import Publisher
 from rankcast.gpu_worker.ticker import Ticker
 from rankcast.tasks.artifacts import DirectoryArtifacts
@@ -194,7 +195,12 @@ class Rank:
         log = EventLog(connect(settings.redis_url), settings)
         # Also between calls: what the last one streamed may be among what a restart of Redis takes.
         Ticker("redo", LOOK_S, log.look).start()
-        return Publisher(log, on_cancel=lambda job_id: self._pipe.send(CancelSeen(job_id)))
+        return Publisher(log, on_cancel=lambda job_id: self._pipe.send(CancelSeen(job_id)), held=self._held())
+
+    def _held(self) -> AbstractContextManager[None]:
+        """In which a call may have to wait, and is not quiet for that."""
+        assert self._worker is not None
+        return self._worker._activity.held
 
     # Calls
 
@@ -304,8 +310,11 @@ class Rank:
         publisher, running = self._publisher, self._running
         assert publisher is not None
         assert running is not None
-        event: bytes | Draft | None = plain(result, image_format)
-        if event is None:
+        text = plain(result, image_format)
+        if text is not None:
+            publisher.cast(text, said_of(result), running.call)
+            return
+        with self._held():
             apart = running.artifacts.apart(running.rules.max_inline_event_bytes)
             event = draft(result, image_format, apart=apart, max_held_bytes=publisher.room_for_draft)
         # What was stored may have taken so long that another job runs by now.

@@ -54,7 +54,7 @@ class RehearsedRank(Rank):
     """One rank of a rehearsal."""
 
     def _open_publisher(self) -> Publisher:
-        return Publisher(ToldLog(self._pipe.send))
+        return Publisher(ToldLog(self._pipe.send), held=self._held())
 
     def _answer(self, task: TaskClass, call: Call) -> None:
         assert isinstance(call, RehearsedCall)

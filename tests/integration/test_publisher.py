@@ -200,6 +200,108 @@ def test_a_publisher_that_rests_can_be_closed(make, store):
     publisher.put(b"1")
 
 
+def test_what_is_cast_while_it_rests_keeps_its_place(make, store, event_log, log):
+    """Beside what is put; and whoever waits for the log waits for it too."""
+    claim, publisher = running(store), make(log, rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    call = publisher._call
+    log.sizes.clear()
+    publisher.put(b"0")
+    publisher.flush()
+    with publisher._lock:
+        # It needs no lock.
+        for number in range(1, 60):
+            publisher.cast(b"%d" % number, None, call)
+    for number in range(60, 200, 2):
+        publisher.put(b"%d" % number)
+        publisher.cast(b"%d" % (number + 1), None, call)
+    publisher.put(b"200")
+    publisher.cast(b"201", {"step": 201}, call)
+    publisher.announce(call, "j/1/c.pt", {})
+    publisher.cast(b"202", {"step": 202}, call)
+    publisher.settle()
+    publisher.cast(b"203", {"step": 203}, call)
+    publisher.flush()
+    assert results(event_log, claim)[QUICK_EVENTS:] == list(range(204))
+    assert log.sizes == [1, 202, 1, 1]
+    assert store.record(claim.job_id).progress == {"step": 203}
+
+
+def test_what_is_cast_while_it_rests_arrives_by_itself(make, store, event_log):
+    claim, publisher = running(store), make(clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    for number in range(1, 4):
+        publisher.cast(b"%d" % number, None, publisher._call)
+    wait_until(lambda: results(event_log, claim)[-3:] == [1, 2, 3], "the events that waited")
+
+
+def test_a_burst_that_is_cast_waits_for_no_rest(make, store, event_log):
+    claim, publisher = running(store), make(rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    for number in range(10 * BATCH_EVENTS):
+        publisher.cast(b"%d" % number, None, publisher._call)
+    wait_until(lambda: len(results(event_log, claim)) > 9 * BATCH_EVENTS, "all whole batches")
+    publisher.flush()
+    assert results(event_log, claim)[QUICK_EVENTS:] == list(range(10 * BATCH_EVENTS))
+
+
+def test_what_is_cast_as_a_rest_ends_is_not_left_behind(make, store, event_log, monkeypatch):
+    """The publisher has looked for it, and sleeps, when it is put there."""
+    claim, publisher = running(store), make(rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    inbox = publisher._inbox
+
+    def put_late(*event: object) -> bool:
+        publisher.settle()
+        inbox.close()
+        inbox._events.append(event)
+        return True
+
+    monkeypatch.setattr(inbox, "put", put_late)
+    publisher.cast(b"1", None, publisher._call)
+    # Nobody hurries it.
+    wait_until(lambda: results(event_log, claim)[-1] == 1, "the event")
+
+
+def test_rests_may_begin_and_end_at_any_moment(make, store, event_log):
+    """Nothing is lost, doubled or out of order, and nothing waits for ever."""
+    claim, publisher = running(store), make(rest_s=0.0002, clock=lambda: 1.0)
+    come_quickly(publisher, claim)
+    call = publisher._call
+    threads = [
+        threading.Thread(
+            target=lambda w=who: [publisher.cast(encode([w, n]), None, call) for n in range(500)]
+        )
+        for who in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: len(results(event_log, claim)) == QUICK_EVENTS + 1500, "all of them")
+    found = results(event_log, claim)[QUICK_EVENTS:]
+    assert [[n for w, n in found if w == who] for who in range(3)] == [list(range(500))] * 3
+
+
+def test_what_is_cast_for_a_call_that_has_ended_is_no_part_of_the_next(make, store, event_log):
+    """Not even where it came in as that ended."""
+    first, second, publisher = running(store), running(store), make(rest_s=60.0, clock=lambda: 1.0)
+    come_quickly(publisher, first)
+    call = publisher._call
+    publisher.put(b"1")
+    publisher.flush()
+    publisher.cast(b"2", None, call)
+    publisher.end()
+    with pytest.raises(RuntimeError, match="no job runs"):
+        publisher.cast(b"3", None, call)
+    publisher.begin(call_of(second))
+    with pytest.raises(RuntimeError, match="is over"):
+        publisher.cast(b"4", None, call)
+    publisher.cast(b"5", None, publisher._call)
+    publisher.flush()
+    assert results(event_log, second) == [5]
+
+
 def test_a_call_that_goes_on_or_starts_anew_says_so(make, store, event_log):
     """Viewers see from where, or why not."""
     told = {"path": "j/1/save-1/c.pt", "attempt": 1, "step": 300}
