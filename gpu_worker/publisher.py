@@ -317,7 +317,7 @@ class Publisher:
 
     def _patience_s(self) -> float | None:
         """How long to wait unless it is rung for: 0 where something is to be done, None for however long. Who
-        rests is not rung for."""
+        rests is not rung for; who does not, as of one look at the clock, has emptied the inbox."""
         now = time.monotonic()
         if self._is_resting(now) and not self._closed.is_set():
             return self._rests_until - now
