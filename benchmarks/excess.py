@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: So many steps in a row are held to one another.
-NEIGHBOURS = 16
+#: So many steps in a row, counted from the first, are held to one another. Among them it is drawn which have
+#: events; how many there are is not: a slow machine makes more due for those that follow.
+NEIGHBOURS = 8
 #: The steps that may take longer for an event, from the one it goes before; and for a batch, from the one it
 #: is sent in: its thread wakes up before that.
 OF_EVENT, OF_BATCH = (0, 1), (-1, 0, 1, 2)
@@ -57,9 +58,10 @@ class Excess(NamedTuple):
 def excess(taken: Taken) -> Excess:
     """By least squares: each event and each batch adds something to each step that it may slow down."""
     sent = np.array(taken.batches)
-    events = _shifted(np.array(taken.events), OF_EVENT)
-    batches = _shifted(_under_way(taken.ended, sent), OF_BATCH)
-    half_way = _shifted(_under_way(taken.ended, (sent[:-1] + sent[1:]) // 2), OF_BATCH)
+    events = _shifted(_less_neighbours(taken.events), OF_EVENT)
+    whole = events[0].size
+    batches = _shifted(_under_way(taken.ended, sent)[:whole], OF_BATCH)
+    half_way = _shifted(_under_way(taken.ended, (sent[:-1] + sent[1:]) // 2)[:whole], OF_BATCH)
     shares, spread = _fit(_less_neighbours(_capped(taken.cpu)), _less_neighbours(events + batches + half_way))
     seconds = (taken.ended[-1] - taken.ended[0]) / 1e9
     event = [1] * len(events) + [0] * len(batches + half_way)
@@ -92,12 +94,12 @@ def _less_neighbours(rows: Any) -> Any:
 
 
 def _fit(cpu: Any, columns: Any) -> tuple[Any, Any]:
-    """What one of each column adds, and the covariance of that."""
+    """What one of each column adds, and the covariance of that: neighbours are disturbed together."""
     inverse = np.linalg.inv(columns @ columns.T)
     shares = inverse @ columns @ cpu
-    left = cpu - shares @ columns
-    freedom = len(cpu) * (1 - 1 / NEIGHBOURS) - len(columns)
-    return shares, inverse * (left @ left / freedom)
+    left = columns * (cpu - shares @ columns)
+    together = left.reshape(len(columns), -1, NEIGHBOURS).sum(-1)
+    return shares, inverse @ together @ together.T @ inverse
 
 
 def _sum(weights: list[int], shares: Any, spread: Any) -> tuple[float, float]:

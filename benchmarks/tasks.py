@@ -10,14 +10,12 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from benchmarks.excess import Taken, excess
+from benchmarks.excess import NEIGHBOURS, Taken, excess
 from benchmarks.payload import play_burst, play_paced
 from rankcast import DistributedWorker, task
 from rankcast.gpu_worker.payload import encode
 
 EVENTS_PER_S = 100
-#: Among so many steps an event's own is drawn: of some 20 ms.
-FEW_STEPS = 8
 #: Where nothing is sent.
 BATCH_EVERY_NS = 100_000_000
 
@@ -105,8 +103,8 @@ class Steps(DistributedWorker):
         ended, cpu, events = [time.monotonic_ns()], [time.thread_time_ns()], [0]
         while (elapsed_s := (ended[-1] - ended[0]) / 1e9) < seconds:
             before, due = due, int(EVENTS_PER_S * elapsed_s)
-            places = draws.choices(range(FEW_STEPS), k=due - before)
-            for place in range(FEW_STEPS):
+            places = draws.choices(range(NEIGHBOURS), k=due - before)
+            for place in range(NEIGHBOURS):
                 events.append(places.count(place))
                 for _ in range(events[-1] if shows else 0):
                     self.add_streaming_result({"step": len(events), "loss": 0.5})

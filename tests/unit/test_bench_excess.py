@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.excess import Taken, excess
+from benchmarks.excess import NEIGHBOURS, Taken, excess
 
 STEP_NS = 2_500_000
 BATCH_EVERY_NS = 102_000_000
@@ -15,7 +15,9 @@ def steps(event_ns: int, batch_ns: int, *, count: int = 80_000) -> Taken:
     draws = np.random.default_rng(1)
     speed = 1 + 0.1 * np.sin(np.arange(count) / 500) + 0.05 * draws.standard_normal(count)
     cpu = STEP_NS * speed + 10 * STEP_NS * (draws.random(count) < 0.002)
-    events = (draws.random(count) < 0.25).astype(int)
+    # It is slow for some 20 ms now and then.
+    cpu *= 1 + 0.3 * np.repeat(draws.random(count // NEIGHBOURS) < 0.1, NEIGHBOURS)
+    events = due(cpu, draws)
     cpu += 0.8 * event_ns * events + 0.2 * event_ns * np.roll(events, 1)
     before = cpu.cumsum()
     batches = np.arange(BATCH_EVERY_NS, before[-1], BATCH_EVERY_NS)
@@ -26,6 +28,16 @@ def steps(event_ns: int, batch_ns: int, *, count: int = 80_000) -> Taken:
     # They move with their steps.
     batches = np.interp(batches, before, ended)
     return Taken(list(ended), list(cpu), list(events), list(batches))
+
+
+def due(cpu: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    """As in benchmarks.tasks: what has become due goes before steps that are drawn from the next few."""
+    begun = (cpu.cumsum() - cpu)[::NEIGHBOURS]
+    counts = np.diff((begun / 10_000_000).astype(int), prepend=0)
+    events = np.zeros(len(cpu), int)
+    for group, more in enumerate(counts):
+        np.add.at(events, group * NEIGHBOURS + draws.integers(0, NEIGHBOURS, more), 1)
+    return events
 
 
 @pytest.mark.parametrize(("event_us", "batch_us"), [(0, 0), (50, 0), (0, 300), (70, 350)])
