@@ -20,6 +20,8 @@ OVERHEAD_BYTES = 480
 
 #: JSON text may hold raw CR and LF between its tokens, where a space means the same; inside a string
 #: they are always escaped (RFC 8259, sections 2 and 7).
+#: One of an id's numbers, without a call into Python.
+_id = tuple.__new__
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -97,13 +99,9 @@ def encode_batch(events: Sequence[Event]) -> bytes:
 def decode_batch(message: bytes) -> Batch:
     """What `message` has; ValueError if it is not one. Frames are not looked into."""
     head, _, frames = message.partition(b"\n")
-    prev, last, has_end = head.split(b" ")
+    # As EventId.parse, of what the scripts wrote: quicker, and less strict.
+    prev_fence, prev_seq, fence, seq, has_end = map(int, head.replace(b"-", b" ").split(b" "))
     if frames and not (frames.startswith(b"id: ") and frames.endswith(b"\n\n")):
         raise ValueError(f"no frames: {frames[:40]!r}")
-    return Batch(_id_on_channel(prev), _id_on_channel(last), frames, has_end=bool(int(has_end)))
-
-
-def _id_on_channel(text: bytes) -> EventId:
-    """As EventId.parse, of what the scripts wrote; quicker, less strict. ValueError where it is no id."""
-    fence, seq = text.split(b"-")
-    return EventId(int(fence), int(seq))
+    prev, last = _id(EventId, (prev_fence, prev_seq)), _id(EventId, (fence, seq))
+    return Batch(prev, last, frames, has_end=has_end == 1)

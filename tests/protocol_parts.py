@@ -105,7 +105,9 @@ class Web(Process):
             return
         while message := self._ear.get_message():
             if message["type"] == "message" and not lost():
-                self.feeds[message["channel"].decode().split(":")[2]].hear(message["data"], time.monotonic())
+                feed = self.feeds[message["channel"].decode().split(":")[2]]
+                feed.hear(message["data"], time.monotonic())
+                feed.wake()
 
     def compare(self) -> None:
         """What was heard with what was written, for each feed."""

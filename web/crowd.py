@@ -9,6 +9,7 @@ So a crowd waits for nobody, and nothing in this file knows what is in a log.
 
 import contextlib
 import logging
+import time
 from typing import Any
 
 import gevent
@@ -51,7 +52,9 @@ class Crowd:
         #: Somebody is writing, and looks again afterwards where there may be more to see by then.
         self._is_busy = self._is_stale = False
         self._greenlet: Any = None
-        keepalives.spoke(self)
+        #: When all of them were last sent something, on CLOCK_MONOTONIC.
+        self.spoke_at = time.monotonic()
+        keepalives.watch(self)
         stream.viewer.notify = self.look
 
     def welcome(self, sink: Sink, first: bytes, stream: Stream) -> None:
@@ -98,7 +101,7 @@ class Crowd:
         if not self._members:
             self._keepalives.forget(self)
             return
-        self._keepalives.spoke(self)
+        self.spoke_at = time.monotonic()
         if self._is_busy:
             return
         self._is_busy = True
@@ -119,13 +122,15 @@ class Crowd:
         if self._arriving:
             self._admit()
         self._is_stale = False
-        if (batch := self._reader.at_hand()) is None:
-            return self._reader.is_up_to_date
-        self._cast(chunk(batch.frames), self._reader.place)
-        # Who was ahead, in the middle of the batch, is not now.
+        batches = self._reader.at_hand()
+        if not batches:
+            return batches is not None and not self._reader.is_over
+        self._cast(chunk(b"".join([batch.frames for batch in batches])), self._reader.place)
+        # Who was ahead, in the middle of a batch, is not now.
         if self._arriving:
             self._admit()
-        return not (self._is_stale or batch.has_end)
+        newest = batches[-1]
+        return newest.last == self.viewer.feed.heard and not (newest.has_end or self._is_stale)
 
     def _write_all(self) -> None:
         """Write what there is, from wherever it is to be had, and the end."""
@@ -173,7 +178,7 @@ class Crowd:
     def _cast(self, data: bytes, place: Place, turn: Turn | None = None) -> None:
         """Write to all that are parked; they stand at `place` then. For many it takes a turn."""
         if self._parked:
-            self._keepalives.spoke(self)
+            self.spoke_at = time.monotonic()
         before, self._place, size = self._place, place, len(data)
         for sink in list(self._parked):
             # Others, who left while somebody else had a turn, stand elsewhere or nowhere.

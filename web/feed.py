@@ -65,18 +65,18 @@ class Feed:
         self._heard_at = time.monotonic()
 
     def hear(self, message: bytes, now: float) -> None:
-        """Take a message of the live channel that came `now`. One from before the confirmation is ignored: it
-        belongs to a subscription that has been given up, and others like it may be missing. ValueError for
-        anything else.
+        """Take a message of the live channel that came `now`; who brings it wakes the viewers then. One from
+        before the confirmation is ignored: it belongs to a subscription that has been given up, and others
+        like it may be missing. ValueError for anything else.
         """
         if not self.is_confirmed.is_set():
             return
         batch = decode_batch(message)
         with self._lock:
             self._heard_at = now
-            self._furthest = max(self._furthest, batch.last)
+            if batch.last > self._furthest:
+                self._furthest = batch.last
             self._tail.add(batch)
-        self.wake()
 
     def locate(self, cursor: str | None) -> Start:
         """As EventLog.locate, from memory where that is sure of it. UnknownJob, StoreUnavailable."""
@@ -115,10 +115,13 @@ class Feed:
         """The newest event known of here; None until it is known where the log ends."""
         return self._tail.heard
 
-    @property
-    def newest(self) -> Batch | None:
-        """What was heard last; None where only the log has it."""
-        return self._tail.newest
+    def at_hand(self, cursor: EventId) -> list[Batch] | None:
+        """As `after`, of what was heard; None where that is not known."""
+        newest = self._tail.newest
+        if newest is not None and newest.prev == cursor:
+            return [newest]
+        with self._lock:
+            return self._tail.after(cursor)
 
     def doubt(self) -> None:
         """The subscription was interrupted: compare with the record at the next chance."""

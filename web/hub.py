@@ -6,8 +6,8 @@ job's record says was written: after every reconnect, and for a job that has bee
 a lost last event is found although nothing follows it.
 
 The connection is redis-py's `Connection` and not its `PubSub`, which reconnects in silence. Plain
-threads: under gunicorn's gevent worker they are greenlets. Who hears a message also writes it to the
-job's viewers, where they are few: one event of one job is one turn of one greenlet.
+threads: under gunicorn's gevent worker they are greenlets. Who hears of a job's events also writes them to
+its viewers, where they are few: what came of one job in one read is one write.
 """
 
 import contextlib
@@ -216,8 +216,8 @@ class Hub:
             found = replies.read()
             now = self._heard_at = time.monotonic()
             began, turn_bytes = now - turn_s, turn_bytes + replies.size
-            for reply in found:
-                self._handle(reply)
+            for feed in self._take(found):
+                feed.wake()
                 if time.monotonic() - began > TURN_S:
                     time.sleep(YIELD_S)
                     began, turn_bytes = time.monotonic(), 0
@@ -228,18 +228,21 @@ class Hub:
                 time.sleep(max(rest_s, YIELD_S))
                 turn_s, turn_bytes = 0.0, 0
 
-    def _handle(self, reply: Any) -> None:
-        if reply[0] == b"message":
-            if (feed := self._feeds.get(reply[1])) is not None:
-                self._message(feed, reply[2])
-        elif reply[0] == b"subscribe":
-            self._confirmed()
-
-    def _message(self, feed: Feed, content: bytes) -> None:
-        try:
-            feed.hear(content, self._heard_at)
-        except ValueError:
-            log.exception("no message of job %s, its events will be read from the log", feed.job_id)
+    def _take(self, replies: Sequence[Any]) -> Iterable[Feed]:
+        """Take what came in one read; who has heard of something is to be woken, once for all of it."""
+        heard: dict[Feed, None] = {}
+        for reply in replies:
+            if reply[0] == b"message":
+                if (feed := self._feeds.get(reply[1])) is None:
+                    continue
+                try:
+                    feed.hear(reply[2], self._heard_at)
+                    heard[feed] = None
+                except ValueError:
+                    log.exception("no message of job %s, its events will be read from the log", feed.job_id)
+            elif reply[0] == b"subscribe":
+                self._confirmed()
+        return heard
 
     def _confirmed(self) -> None:
         with self._lock:

@@ -1,8 +1,9 @@
 """Keepalives from one timer, for however many crowds: whoever has been silent for long enough is called."""
 
+import heapq
+import itertools
 import logging
 import time
-from collections import OrderedDict
 from typing import Any, Protocol
 
 import gevent
@@ -13,39 +14,57 @@ log = logging.getLogger(__name__)
 
 
 class Silent(Protocol):
-    """Who is called; it tells that it spoke before it returns."""
+    """Who is called."""
 
-    def keep_alive(self) -> None: ...
+    #: When it last spoke, on CLOCK_MONOTONIC. To be told of it each time would cost more, than to look.
+    spoke_at: float
+
+    def keep_alive(self) -> None:
+        """Speak, or be forgotten."""
 
 
 class Keepalives:
-    """Calls each that has told so once, `after_s` seconds after it last did."""
+    """Calls each that is watched, `after_s` seconds after it last spoke."""
 
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
-        #: When each spoke, who has been silent longest first.
-        self._spoke_at: OrderedDict[Silent, float] = OrderedDict()
+        self._number = itertools.count()
+        self._watched: dict[int, Silent] = {}
+        self._numbers: dict[Silent, int] = {}
+        #: When to look at whom, soonest first. Who is forgotten leaves a number here, and nothing else.
+        self._looks: list[tuple[float, int]] = []
         self._greenlet: Any = None
 
-    def spoke(self, who: Silent) -> None:
-        self._spoke_at[who] = time.monotonic()
-        self._spoke_at.move_to_end(who)
+    def watch(self, who: Silent) -> None:
+        """From now on, until it is forgotten."""
+        number = self._numbers[who] = next(self._number)
+        self._watched[number] = who
+        self._look_again(number, who)
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._run)
 
     def forget(self, who: Silent) -> None:
-        self._spoke_at.pop(who, None)
+        """May be called more than once."""
+        self._watched.pop(self._numbers.pop(who, -1), None)
 
     def _run(self) -> None:
-        while self._spoke_at:
-            who, spoke_at = next(iter(self._spoke_at.items()))
-            left_s = spoke_at + self._after_s - time.monotonic()
+        while self._looks:
+            left_s = self._looks[0][0] - time.monotonic()
             if left_s <= 0:
-                self._call(who)
-            # It keeps nobody in memory meanwhile.
-            del who
+                self._look(heapq.heappop(self._looks)[1])
             gevent.sleep(max(left_s, YIELD_S))
         self._greenlet = None
+
+    def _look(self, number: int) -> None:
+        who = self._watched.get(number)
+        if who is not None and who.spoke_at + self._after_s <= time.monotonic():
+            self._call(who)
+            who = self._watched.get(number)
+        if who is not None:
+            self._look_again(number, who)
+
+    def _look_again(self, number: int, who: Silent) -> None:
+        heapq.heappush(self._looks, (who.spoke_at + self._after_s, number))
 
     def _call(self, who: Silent) -> None:
         try:

@@ -103,25 +103,14 @@ class Reader:
         while not self.is_over and (batches := self._next()):
             yield batches
 
-    def at_hand(self) -> Batch | None:
-        """What was heard last, if that is all that follows, and no more is needed than a look there."""
-        batch = self._feed.newest
-        if batch is None or batch.prev != self._cursor or not self._is_plain:
-            return None
-        self._cursor, self._has_end = batch.last, batch.has_end
-        return batch
-
-    @property
-    def is_up_to_date(self) -> bool:
-        """There is nothing to be sent, for sure, and it goes on."""
-        return self._cursor == self._feed.heard and self._is_plain
-
-    @property
-    def _is_plain(self) -> bool:
-        """It goes on where it stands."""
+    def at_hand(self) -> list[Batch] | None:
+        """What there is to be sent now, of what was heard; None where more is needed than a look there. That
+        its time is over, or this process's, does not matter yet."""
         feed = self._feed
-        is_known = self._notice is None and self._rollbacks == feed.rollbacks and not feed.is_gone
-        return is_known and not self.is_over
+        if self._notice is not None or self._rollbacks != feed.rollbacks or feed.is_gone:
+            return None
+        batches = feed.at_hand(self._cursor)
+        return batches and self._take(batches)
 
     @property
     def leaves_in_s(self) -> float:

@@ -15,7 +15,7 @@ from rankcast.tasks.event import END, RESULT, START, Event, EventId
 from rankcast.tasks.eventlog import Page, Start
 from rankcast.tasks.live import encode_batch
 from rankcast.web import sink as sinks
-from rankcast.web.crowd import Crowd
+from rankcast.web.crowd import FEW, Crowd
 from rankcast.web.feed import Feed
 from rankcast.web.hangup import Hangups
 from rankcast.web.keepalives import Keepalives
@@ -51,8 +51,11 @@ class Job:
         self.events.append(Event(EventId(1, len(self.events) + 1), self.last, kind, data))
         return self.events[-1]
 
-    def hear(self, batch: list[Event]) -> None:
-        self.feed.hear(encode_batch(batch), time.monotonic())
+    def hear(self, *batches: list[Event]) -> None:
+        """What came in one read."""
+        for batch in batches:
+            self.feed.hear(encode_batch(batch), time.monotonic())
+        self.feed.wake()
 
     def page(self, job_id: str, after: EventId, max_bytes: int) -> Page:
         if self.is_away:
@@ -109,6 +112,7 @@ class Company:
         self.crowds: dict[str, Crowd] = {}
         self.hangups = Hangups()
         self._clients: list[Client] = []
+        self._readers: list[gevent.Greenlet] = []
         reader = self.reader(START)
         self.keepalives = Keepalives(KEEPALIVE_S)
         stream = Stream(reader, self.viewer, lambda: None)  # type: ignore[arg-type]
@@ -134,10 +138,12 @@ class Company:
         stream = Stream(self.reader(after), self.viewer, lambda: None)  # type: ignore[arg-type]
         gevent.spawn(self.crowd.welcome, sink, b"", stream)
         if reads:
-            gevent.spawn(client.read)
+            self._readers.append(gevent.spawn(client.read))
         return client
 
     def close(self) -> None:
+        # Before what they wait for is closed: its number is another's soon.
+        gevent.killall(self._readers)
         for client in self._clients:
             client.is_over = True
             client.far.close()
@@ -174,6 +180,25 @@ def test_all_who_stand_at_one_place_are_sent_the_same(job: Job, company: Company
     assert late.seqs == [2, 3]
     assert {client.raw[-5:] for client in (*clients, late)} == {sinks.LAST_CHUNK}
     assert company.crowds == {}
+
+
+@pytest.mark.parametrize("viewers", [1, FEW, FEW + 1])
+def test_what_came_at_once_is_one_write(job: Job, company: Company, viewers: int) -> None:
+    writes = []
+
+    class Counting(Sink):
+        def take(self, data: bytes | memoryview) -> int:
+            writes.append(data)
+            return super().take(data)
+
+    clients = [company.join(kind=Counting) for _ in range(viewers)]
+    until(lambda: len(company.crowd._parked) == viewers, "all of them")
+    job.hear(*[[job.note()] for _ in range(50)])
+    until(lambda: all(client.seqs == list(range(1, 51)) for client in clients), "what came")
+    assert len(writes) == viewers
+    # What is more than one write takes is not left behind.
+    job.hear(*[[job.note(b"[%s]" % (b"1," * 9_000 + b"1"))] for _ in range(5)])
+    until(lambda: all(client.seqs == list(range(1, 56)) for client in clients), "all of it")
 
 
 def test_a_job_that_never_pauses_keeps_nobody_waiting(
@@ -310,7 +335,7 @@ def test_a_crowd_that_is_over_is_kept_alive_no_more(job: Job, company: Company) 
     client.far.close()
     company.crowd.look()
     until(lambda: not company.crowd._is_busy, "the end of its crowd")
-    assert (company.crowds, company.keepalives._spoke_at) == ({}, {})
+    assert (company.crowds, company.keepalives._watched) == ({}, {})
 
 
 def test_a_time_that_is_over_may_wait_for_a_lock(job: Job, company: Company) -> None:

@@ -1,5 +1,7 @@
 """Who has been silent is called, when it is due and not before; one timer for all."""
 
+import time
+
 import gevent
 
 from rankcast.web.keepalives import Keepalives
@@ -9,11 +11,12 @@ AFTER_S = 0.2
 
 class Silent:
     def __init__(self, keepalives: Keepalives, name: str, called: list[str]) -> None:
-        self._keepalives, self._name, self._called = keepalives, name, called
-        keepalives.spoke(self)
+        self._name, self._called = name, called
+        self.spoke_at = time.monotonic()
+        keepalives.watch(self)
 
     def keep_alive(self) -> None:
-        self._keepalives.spoke(self)
+        self.spoke_at = time.monotonic()
         self._called.append(self._name)
 
 
@@ -22,7 +25,8 @@ def test_each_is_called_in_order_of_its_silence_and_again() -> None:
     keepalives = Keepalives(AFTER_S)
     first, second = (Silent(keepalives, name, called) for name in ("first", "second"))
     # What it says puts it behind the other.
-    keepalives.spoke(first)
+    gevent.sleep(AFTER_S / 4)
+    first.spoke_at = time.monotonic()
     with gevent.Timeout(20):
         while len(called) < 4:
             gevent.sleep(0.01)

@@ -115,6 +115,7 @@ class Site:
         event = EventId(1, seq)
         prev = EventId(1, seq - 1) if seq > 1 else START
         self.hub.feed.hear(encode_batch([Event(event, prev, RESULT, b"%d" % seq)]), time.monotonic())
+        self.hub.feed.wake()
 
 
 def read(far: socket.socket, until: bytes) -> bytes:
