@@ -15,7 +15,7 @@ from rankcast.tasks.eventlog import EventLog, Page, Position, Start, parse_curso
 from rankcast.tasks.keys import JobKeys
 from rankcast.tasks.live import Batch, decode_batch
 from rankcast.web.pages import Pages
-from rankcast.web.tail import CHUNK_BYTES, Tail
+from rankcast.web.tail import CHUNK_BYTES, Room, Tail
 
 if TYPE_CHECKING:
     from rankcast.web.hub import Viewer
@@ -42,7 +42,7 @@ class _Reading:
 class Feed:
     """One followed job: its tail, its pages, and the viewers to wake when there is more to see."""
 
-    def __init__(self, job_id: str, event_log: EventLog, pages: Pages) -> None:
+    def __init__(self, job_id: str, event_log: EventLog, pages: Pages, room: Room | None = None) -> None:
         self.job_id = job_id
         self.channel = channel_of(job_id)
         #: Redis has confirmed the subscription: from here on nothing published is missed.
@@ -60,7 +60,7 @@ class Feed:
         self._history = next(_histories)
         self._reading: dict[EventId, _Reading] = {}
         self._lock = threading.Lock()
-        self._tail = Tail()
+        self._tail = Tail(room)
         self._furthest = START
         self._heard_at = time.monotonic()
 
@@ -139,6 +139,7 @@ class Feed:
         with self._lock:
             is_suspect, self.is_suspect = self.is_suspect, False
             self._heard_at = time.monotonic()
+            self._tail.trim()
             if position is None:
                 self.is_gone = True
             elif position.last < furthest:

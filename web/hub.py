@@ -29,6 +29,7 @@ from rankcast.web.feed import Feed, channel_of
 from rankcast.web.moderation import Moderation
 from rankcast.web.pages import Pages
 from rankcast.web.replies import Replies
+from rankcast.web.tail import Room
 
 #: A job that runs and has been silent for this long is compared with its record.
 SILENCE_S = 2.0
@@ -87,7 +88,7 @@ class Hub:
     def __init__(self, *, url: str, event_log: EventLog, silence_s: float = SILENCE_S) -> None:
         self.is_closing = self.is_last_call = False
         self._event_log = event_log
-        self._pages = Pages()
+        self._pages, self._room = Pages(), Room()
         self._silence_s = silence_s
         # Made through a pool only because that is where redis-py reads URLs. RESP2: with RESP3,
         # redis-py takes pushed messages for something else than replies.
@@ -142,12 +143,13 @@ class Hub:
         StoreUnavailable if Redis does not confirm in time.
         """
         self.start()
-        feed = Feed(job_id, self._event_log, self._pages)
+        feed = Feed(job_id, self._event_log, self._pages, self._room)
         with self._lock:
             if feed.channel in self._feeds:
                 feed = self._feeds[feed.channel]
             else:
                 self._feeds[feed.channel] = feed
+                self._room.share_among(len(self._feeds))
                 self._subscribe([feed])
             viewer = Viewer(self, feed)
             feed.viewers.add(viewer)
@@ -169,6 +171,7 @@ class Hub:
             feed.viewers.discard(viewer)
             if not feed.viewers and self._feeds.get(feed.channel) is feed:
                 del self._feeds[feed.channel]
+                self._room.share_among(len(self._feeds))
                 self._send("UNSUBSCRIBE", feed.channel)
 
     # The connection

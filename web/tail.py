@@ -17,8 +17,8 @@ from operator import attrgetter
 from rankcast.tasks.event import EventId
 from rankcast.tasks.live import Batch
 
-#: Memory of one job's tail.
-TAIL_BYTES = 2 * 1024 * 1024
+#: Memory of one job's tail, about, and of all tails of a process.
+TAIL_BYTES, TAILS_BYTES = 2 * 1024 * 1024, 256 * 1024 * 1024
 #: Most that a viewer is given at once, unless one batch of the tail is larger or one event of the
 #: log: it holds that much while its client does not read, and a thousand viewers may.
 CHUNK_BYTES = 32 * 1024
@@ -26,17 +26,29 @@ CHUNK_BYTES = 32 * 1024
 _last = attrgetter("last")
 
 
+class Room:
+    """What the tails of a process may hold together; each has the same of it, and not more than one needs."""
+
+    def __init__(self, max_bytes: int = TAILS_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self.share_among(1)
+
+    def share_among(self, tails: int) -> None:
+        #: For each tail.
+        self.bytes_each = min(TAIL_BYTES, self._max_bytes // max(1, tails))
+
+
 class Tail:
     """A chain of batches that ends at `heard`, bounded in bytes. Not safe between threads."""
 
-    def __init__(self, max_bytes: int = TAIL_BYTES) -> None:
+    def __init__(self, room: Room | None = None) -> None:
         #: The newest event this process knows of; None until it knows where the log ends.
         self.heard: EventId | None = None
         #: That is the end event.
         self.has_end = False
         #: The batch that ends there; None where only the log has it.
         self.newest: Batch | None = None
-        self._max_bytes = max_bytes
+        self._room = room or Room()
         self._batches: deque[Batch] = deque()
         self._bytes = 0
 
@@ -53,7 +65,12 @@ class Tail:
         self.newest = batch
         self._batches.append(batch)
         self._bytes += batch.size
-        while self._bytes > self._max_bytes and len(self._batches) > 1:
+        if self._bytes > self._room.bytes_each:
+            self.trim()
+
+    def trim(self) -> None:
+        """Let go of the oldest, down to its part of the room; the newest batch stays, however large."""
+        while self._bytes > self._room.bytes_each and len(self._batches) > 1:
             self._bytes -= self._batches.popleft().size
 
     def restart(self, heard: EventId, *, has_end: bool) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rankcast.tasks.event import END, RESULT, START, Event, EventId
 from rankcast.tasks.live import Batch
-from rankcast.web.tail import CHUNK_BYTES, Tail
+from rankcast.web.tail import CHUNK_BYTES, Room, Tail
 
 
 def events(first: int, last: int, *, fence: int = 1, data: bytes = b"{}") -> list[Event]:
@@ -101,23 +101,41 @@ def test_a_batch_without_its_frames_is_read_from_the_log() -> None:
 
 def test_a_tail_is_bounded_in_bytes() -> None:
     """The oldest batches go; a viewer that needed them reads the log."""
-    tail = Tail(max_bytes=3 * batch(1, 1).size)
+    tail = Tail(Room(3 * batch(1, 1).size))
     for seq in range(1, 6):
         tail.add(batch(seq, seq))
     assert tail.after(EventId(1, 1)) is None
     assert seqs(tail.after(EventId(1, 2))) == [3, 4, 5]
 
 
+def test_the_tails_of_a_process_share_what_there_is() -> None:
+    room = Room(30 * batch(30, 30).size)
+    tails = [Tail(room) for _ in range(3)]
+    for tail in tails[:2]:
+        for seq in range(1, 31):
+            tail.add(batch(seq, seq))
+    assert seqs(tails[0].after(START)) == list(range(1, 31))
+    room.share_among(3)
+    # One that hears of nothing is trimmed where its silence is noticed.
+    tails[0].trim()
+    tails[1].add(batch(31, 31))
+    for tail, first in ((tails[0], 21), (tails[1], 22)):
+        assert tail.after(EventId(1, first - 2)) is None
+        assert len(seqs(tail.after(EventId(1, first - 1)))) == 10
+    room.share_among(1)
+    assert room.bytes_each == 30 * batch(30, 30).size
+
+
 def test_a_tail_keeps_its_newest_batch_however_large() -> None:
     """Else a live viewer of large events would read each of them from the log."""
-    tail = Tail(max_bytes=1)
+    tail = Tail(Room(1))
     tail.add(batch(1, 3))
     assert seqs(tail.after(START)) == [1, 2, 3]
 
 
 def test_a_viewer_is_given_a_bounded_piece_at_once() -> None:
     """One that is far behind must not hold up the others, nor make one huge write."""
-    tail = Tail(max_bytes=100 * CHUNK_BYTES)
+    tail = Tail(Room(100 * CHUNK_BYTES))
     batches = [Batch.of(events(seq, seq, data=b"x" * (CHUNK_BYTES // 10))) for seq in range(1, 31)]
     for each in batches:
         tail.add(each)
@@ -143,7 +161,7 @@ def test_a_viewer_sees_every_event_once_whatever_was_lost(
 ) -> None:
     """Tail and log together: no message lost, doubled or late makes a hole or a double."""
     log: list[Event] = []
-    tail = Tail(max_bytes=max_bytes)
+    tail = Tail(Room(max_bytes))
     cursor = EventId(1, min(start, cuts[0])) if start else START
     seen: list[int] = []
     begin = cursor.seq
