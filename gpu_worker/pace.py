@@ -15,5 +15,13 @@ REST_S = 0.1
 
 def is_quick(taken: Sequence[tuple[float, object]], now: float) -> bool:
     """Whether events come so quickly that the publisher rests. `taken` are the newest that the log took, each
-    with when it did. A few at once do not make it rest: what counts is the whole of QUICK_EVENTS."""
-    return len(taken) >= QUICK_EVENTS and now - taken[-QUICK_EVENTS][0] < QUICK_S
+    with when it did. A few at once do not make it rest: what counts is the whole of QUICK_EVENTS, and those
+    that were taken together with the first of them. They came at any time since others were taken."""
+    first = len(taken) - QUICK_EVENTS
+    if first < 0:
+        return False
+    together = taken[first][0]
+    while first > 0 and taken[first - 1][0] == together:
+        first -= 1
+    since = taken[max(0, first - 1)][0]
+    return now - since < (len(taken) - first) * QUICK_S / QUICK_EVENTS

@@ -1,6 +1,8 @@
 """When rank 0's publisher rests."""
 
-from rankcast.gpu_worker.pace import QUICK_EVENTS, QUICK_S, is_quick
+import pytest
+
+from rankcast.gpu_worker.pace import QUICK_EVENTS, QUICK_S, REST_S, is_quick
 
 GAP_S = QUICK_S / QUICK_EVENTS
 
@@ -30,3 +32,19 @@ def test_what_came_quickly_once_is_over_after_a_while():
     quick = taken([0.0] * QUICK_EVENTS)
     assert is_quick(quick, 0.0)
     assert not is_quick(quick, QUICK_S)
+
+
+@pytest.mark.parametrize(("rate", "rests"), [(75, False), (85, False), (89, False), (94, True), (200, True)])
+def test_who_rests_goes_on_only_as_long_as_they_come_quickly(rate, rests):
+    """What it rested for is taken together, which says nothing of when it came."""
+    burst = [number / 1000 for number in range(100)]
+    events = burst + [0.1 + number / rate for number in range(1, 10 * rate)]
+    log, now = [], 0.0
+    while now < 5:
+        came = sum(event <= now for event in events)
+        log += taken([now] * (came - len(log)))
+        is_resting = is_quick(log, now)
+        now = now + REST_S if is_resting else max(now, events[came])
+        # It is sent in a moment.
+        now += 0.0005
+    assert is_resting == rests
