@@ -94,7 +94,9 @@ class DistributedWorker:
         """Cast one event to everybody who watches the job. From any thread; rank 0 casts, others don't.
 
         Changing `result` later changes nothing: large images, and tensors and arrays on the CPU, are copied
-        now and encoded by another thread, all else is encoded now. `image_format` is jpeg, png or webp.
+        now and encoded by another thread, all else is encoded now. A tensor on a GPU, however small, is
+        copied when its current stream gets there, and nothing waits for that here. `image_format` is jpeg,
+        png or webp.
         `as_text_event` is fal's; both values give the same JSON event. Returns at once, unless 64 MiB of
         events are waiting for Redis. More than 90 a second are sent together, 10 times a second.
 

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
@@ -22,16 +21,14 @@ import orjson
 
 from rankcast.gpu_worker.forms import (
     IMAGE_MODES,
-    LONGEST_SIDE,
     data_url,
-    is_dense,
     numpy_of,
     save_array,
     save_image,
     text_size,
     types_of,
 )
-from rankcast.gpu_worker.snapshot import DEVICES, Snapshot
+from rankcast.gpu_worker.held import Held
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
 T = TypeVar("T")
@@ -42,12 +39,8 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 
 #: Quality of images under way and of the final one; PNG has none.
 EVENT_QUALITY, OUTPUT_QUALITY = 60, 95
-#: What is larger is copied much quicker than it is encoded.
-HELD_PIXELS, HELD_BYTES = 64 * 64, 64 * 1024
 #: Most that one event leaves to be encoded.
 MAX_HELD_BYTES = 64 * 1024 * 1024
-#: Stands in a draft where a held value is to come; nobody else knows it.
-_MARK = secrets.token_hex(16)
 #: As deep as orjson goes.
 MAX_DEPTH = 254
 
@@ -98,13 +91,16 @@ def draft(
     apart: Apart | None = None,
     max_held_bytes: int = MAX_HELD_BYTES,
 ) -> "bytes | Draft":
-    """The same for an event, but what takes long to encode may be left to `Draft.finish`: large images,
-    tensors and arrays. They are copied before this returns, or for a tensor on a GPU as soon as its stream
-    gets there; `max_held_bytes` of them at most, others are encoded at once."""
-    held = _Held(max_held_bytes)
+    """The same for an event, but what takes long to encode, or to come from a GPU, may be left to
+    `Draft.finish` (held.py): large images, tensors and arrays, and tensors on a GPU of any size. They are
+    copied before this returns, or for a tensor on a GPU as soon as its stream gets there; `max_held_bytes`
+    of them at most, others are encoded at once."""
+    held = Held(max_held_bytes)
     special = _Special(image_format, EVENT_QUALITY, MAX_EVENT_BYTES, apart, held)
     text = special.text(value)
-    return Draft(text, held, special) if held.values else text
+    with special.taking_back():
+        held.end()
+    return Draft(text, held, special) if held else text
 
 
 def plain(value: Any, image_format: str = "jpeg") -> bytes | None:
@@ -119,29 +115,12 @@ def plain(value: Any, image_format: str = "jpeg") -> bytes | None:
     return text if len(text) <= MAX_EVENT_BYTES else None
 
 
-class _Held:
-    """Copies of what is left to be encoded, in order of the text, and how many bytes more there may be."""
-
-    def __init__(self, room: int) -> None:
-        self.values: list[Any] = []
-        self.room = room
-        self.size = 0
-
-    def has_room(self, size: int) -> bool:
-        return size <= self.room
-
-    def add(self, value: Any, size: int) -> None:
-        self.values.append(value)
-        self.room -= size
-        self.size += size
-
-
 class Draft:
     """The text of an event in which some values are still to come."""
 
-    def __init__(self, text: bytes, held: _Held, special: "_Special") -> None:
+    def __init__(self, text: bytes, held: Held, special: "_Special") -> None:
         self._text = text
-        self._held = held.values
+        self._held = held
         self._special = special
         #: Bytes in memory, about.
         self.size = len(text) + held.size
@@ -152,19 +131,17 @@ class Draft:
 
     def finish(self) -> bytes:
         """The whole text; once. Errors as of `encode`; the path is one within the value that was held."""
-        special, parts, rest = self._special, [], self._text
+        special = self._special
         special.held = None
-        for value in self._held:
-            before, _, rest = rest.partition(f'"{_MARK}"'.encode())
-            parts += [before, special.text(value.tensor() if isinstance(value, Snapshot) else value)]
+        text = self._held.filled_in(self._text, special.text)
         with special.taking_back():
-            return special.checked(b"".join([*parts, rest]))
+            return special.checked(text)
 
 
 class _Special:
     """orjson's `default`: turns one value that it does not know into one that it does, or raises.
 
-    With `held` it puts aside what takes long, in the order of the text.
+    With `held` it leaves to later what that takes, in the order of the text.
     """
 
     def __init__(
@@ -173,7 +150,7 @@ class _Special:
         quality: int,
         max_bytes: int,
         apart: Apart | None = None,
-        held: _Held | None = None,
+        held: Held | None = None,
     ) -> None:
         if image_format not in IMAGE_MODES:
             raise ValueError(f"image_format is one of {', '.join(IMAGE_MODES)}, not {image_format!r}")
@@ -216,17 +193,6 @@ class _Special:
         if self._apart is not None:
             self._apart.take_back()
 
-    def _hold(self, snapshot: Any, size: int) -> str:
-        assert self.held is not None
-        self.held.add(snapshot, size)
-        return _MARK
-
-    def _may_hold(self, size: int) -> bool:
-        """Whether to put so many bytes aside. EventTooLarge before they are copied, and not after."""
-        if self._apart is None:
-            self.check_size(size)
-        return self.held is not None and size > HELD_BYTES and self.held.has_room(size)
-
     def __call__(self, value: Any) -> Any:
         try:
             cls: Any = type(value)
@@ -241,6 +207,11 @@ class _Special:
         self.check_size(len(data))
         self.inline_bytes += text_size(len(data))
         return {"content_type": content_type, **more, "data": None, "url": data_url(content_type, data)}
+
+    def check_copy(self, size: int) -> None:
+        """EventTooLarge before so many bytes are copied that have to stand in the text."""
+        if self._apart is None:
+            self.check_size(size)
 
     def check_size(self, size: int) -> None:
         """EventTooLarge before a large value is copied, and not after."""
@@ -260,11 +231,8 @@ class _Special:
         return self.object("application/octet-stream", bytes(value), size=len(value))
 
     def image(self, value: Any) -> Any:
-        pixels = value.width * value.height
-        size = pixels * len(value.getbands())
-        is_large = pixels > HELD_PIXELS and max(value.size) <= LONGEST_SIDE
-        if self.held is not None and is_large and self.held.has_room(size):
-            return self._hold(value.copy(), size)
+        if self.held is not None and (mark := self.held.image(value)):
+            return mark
         buffer = io.BytesIO()
         save_image(value, buffer, self._image_format, self._quality)
         data, about = buffer.getvalue(), {"width": value.width, "height": value.height}
@@ -276,21 +244,29 @@ class _Special:
         """The values as `numpy.save` writes them. What numpy has no type for (bfloat16, float8) goes
         as float32, which holds it exactly; `dtype` is the tensor's own. Apart it is a safetensors file."""
         if value.ndim == 0:
-            return value.item()
+            return self._scalar(value)
         size = value.numel() * value.element_size()
-        if self._may_hold(size) and value.device.type in DEVICES and is_dense(value):
-            return self._hold(Snapshot(value), size)
+        self.check_copy(size)
+        if self.held is not None and (mark := self.held.tensor(value)):
+            return mark
         if apart := self.room(size):
             put = _stored(partial(apart.put_tensor, value))
             if put is not None:
                 return put
         return self._saved("application/tensor", numpy_of(value), str(value.dtype))
 
+    def _scalar(self, tensor: Any) -> Any:
+        """The number in it. A complex one has no JSON form, which the caller is to hear now."""
+        if self.held is not None and not tensor.is_complex() and (mark := self.held.tensor(tensor)):
+            return mark
+        return tensor.item()
+
     def array(self, value: Any) -> Any:
         if value.ndim == 0:
             return value.item()
-        if self._may_hold(value.nbytes) and not value.dtype.hasobject:
-            return self._hold(value.copy(), value.nbytes)
+        self.check_copy(value.nbytes)
+        if self.held is not None and (mark := self.held.array(value)):
+            return mark
         return self._saved("application/ndarray", value, str(value.dtype))
 
     def _saved(self, content_type: str, array: Any, dtype: str) -> Any:

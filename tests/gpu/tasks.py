@@ -63,6 +63,31 @@ class GoesOn(DistributedWorker):
         return is_busy
 
 
+@task("gpu/loses-less")
+class LosesLess(DistributedWorker):
+    """Shows small values behind much work of the GPU, and changes them at once."""
+
+    def __call__(self):
+        loss = torch.zeros((), device=self.device)
+        weights = torch.zeros(2, 3, dtype=torch.bfloat16, device=self.device)
+        is_busy = []
+        for step in range(3):
+            torch.cuda._sleep(1_000_000_000)
+            loss += 0.5
+            weights += 1
+            self.add_streaming_result(
+                {
+                    "step": step,
+                    "loss": loss,
+                    "more": [loss < 1, loss.long(), loss * torch.nan],
+                    "weights": weights.T,
+                }
+            )
+            is_busy.append(not torch.cuda.current_stream().query())
+            loss += 0.25
+        return is_busy
+
+
 @task("gpu/hog", cancel_grace_s=0.2)
 class Hog(DistributedWorker):
     """Takes 2 GiB of the device and does not stop by itself."""

@@ -9,6 +9,7 @@ import numpy
 import orjson
 import pytest
 from helpers import wait_until
+from payloads import array_of
 from workers import Site, kill, worker
 
 from rankcast.tasks.event import RESULT
@@ -62,6 +63,21 @@ def test_showing_a_tensor_waits_for_no_kernel_and_shows_it_as_it_stood(site: Sit
         _, _, encoded = shown["url"].partition("base64,")
         values = numpy.load(io.BytesIO(base64.b64decode(encoded)))
         assert (values == numpy.arange(1, 1024 * 1024 + 1, dtype=numpy.float32)).all()
+
+
+def test_showing_a_loss_waits_for_no_kernel_either(site: Site, tmp_path: Path):
+    """Numbers and small tensors, each as it stood; the GPU still works when the call returns."""
+    with worker(site.url, TASKS, folder=tmp_path, env=GPUS):
+        job_id = site.submit("gpu/loses-less")
+        record = site.wait_ended(job_id, timeout_s=120)
+        assert record.state is JobState.SUCCEEDED, record.error
+        assert orjson.loads(site.store.output(job_id) or b"null") == [True] * 3
+        shown = [orjson.loads(each.data) for each in site.events(job_id) if each.kind == RESULT]
+        assert [each["loss"] for each in shown] == [0.5, 1.25, 2.0]
+        assert [each["more"] for each in shown] == [[True, 0, None], [False, 1, None], [False, 2, None]]
+        assert [array_of(each["weights"]).tolist() for each in shown] == [
+            [[step + 1] * 2] * 3 for step in range(3)
+        ]
 
 
 def test_a_killed_worker_gives_the_memory_back(site: Site, tmp_path: Path, memory_used_mib: MemoryUsed):
