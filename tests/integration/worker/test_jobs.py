@@ -14,6 +14,7 @@ from web_tier import Frame, Watch, web_tier
 from workers import Site, Worker, worker
 
 from rankcast.tasks.celery_app import queue_of
+from rankcast.tasks.connect import _LUA, _source
 from rankcast.tasks.event import END, RESULT, STATE, EventId
 from rankcast.tasks.job import JobOptions
 from rankcast.tasks.state import JobState
@@ -71,6 +72,43 @@ def test_a_job_on_a_warm_group_runs_by_its_first_event(site: Site, host: Worker)
         record = site.store.record(job_id)
         assert (record.state, record.started_ms is None) == (JobState.RUNNING, False)
         assert site.wait_ended(job_id).metrics["cold"] is is_cold
+
+
+#: What a warm job that streams nothing asks of Redis, and what for.
+ROUND_TRIPS = (
+    "create",  # submit: its record, its place in the queue
+    "LPUSH",  # submit: the wake-up
+    "claim",  # worker: the right to run it
+    "append",  # rank 0: it runs
+    "finish",  # worker: how it ended, its output
+    "BRPOP",  # worker: the next wake-up
+)
+
+
+def test_a_warm_job_takes_six_round_trips(site: Site, host: Worker):
+    """Three of them from its claim to its end. Others ask as well each second, so the fewest of ten count."""
+    for _ in range(2):
+        output(site, site.submit("acme/other"))
+    with site.redis.monitor() as told:
+        found = [tuple(_round_trips(site.submit("acme/other"), told)) for _ in range(10)]
+    assert min(found, key=len) == ROUND_TRIPS
+
+
+def _round_trips(job_id: str, told: Any) -> Iterator[str]:
+    """The scripts and commands that Redis was asked for, from the submit until the worker waits again."""
+    scripts = {_source(file.removesuffix(".lua"), True).sha: file.removesuffix(".lua") for file in _LUA}
+    is_begun = is_ended = False
+    while True:
+        asked = told.next_command()
+        command, _, rest = asked["command"].partition(" ")
+        name = scripts.get(rest.partition(" ")[0], command)
+        is_begun = is_begun or (name == "create" and job_id in rest)
+        if not is_begun or asked["client_type"] == "lua":
+            continue
+        yield name
+        is_ended = is_ended or (name == "finish" and job_id in rest)
+        if is_ended and name == "BRPOP":
+            return
 
 
 def test_tasks_take_turns_on_a_slot(site: Site, host: Worker):
