@@ -24,22 +24,29 @@ class Batch(NamedTuple):
 
 
 class Heavy(NamedTuple):
-    """The first event that waits, which nobody can send yet."""
+    """An event that waits, and has to be finished before it can be sent."""
 
     call: Call
+    #: Its place among those that wait.
+    index: int
     kind: str
     draft: Draft
 
 
-def ready(waiting: Iterable[tuple[str, bytes | Draft]]) -> list[tuple[str, bytes]]:
-    """Of events in order as many as the log takes at once; none where the first is still a draft."""
+def next_of(
+    call: Call, first: int, waiting: Iterable[tuple[str, bytes | Draft]], progress: Progress | None
+) -> Batch | Heavy:
+    """Of events in order, at least one, as many as the log takes at once. But a draft is finished before: the
+    first of them, and one that takes no time, which so ends nobody's batch."""
     events: list[tuple[str, bytes]] = []
     size = 0
-    for kind, data in waiting:
+    for index, (kind, data) in enumerate(waiting):
         if isinstance(data, Draft):
-            break
+            if events and not data.is_ready():
+                break
+            return Heavy(call, index, kind, data)
         size += len(data)
         if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
             break
         events.append((kind, data))
-    return events
+    return Batch(call, first, events, progress)

@@ -61,6 +61,10 @@ class Held:
         """No more are held."""
         self._snapshots.end()
 
+    def has_come(self) -> bool:
+        """Whether nothing is to be waited for."""
+        return self._snapshots.have_come()
+
     def filled_in(self, text: bytes, encode: Callable[[Any], bytes]) -> bytes:
         """The text with each value in its place, as `encode` has it. RuntimeError where a GPU failed."""
         self._snapshots.wait()

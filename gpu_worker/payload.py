@@ -28,7 +28,7 @@ from rankcast.gpu_worker.forms import (
     text_size,
     types_of,
 )
-from rankcast.gpu_worker.held import Held
+from rankcast.gpu_worker.held import HELD_BYTES, Held
 from rankcast.tasks.errors import EventTooLarge, NotEncodable
 
 T = TypeVar("T")
@@ -122,6 +122,7 @@ class Draft:
         self._text = text
         self._held = held
         self._special = special
+        self._error: Exception | None = None
         #: Bytes in memory, about.
         self.size = len(text) + held.size
 
@@ -129,8 +130,21 @@ class Draft:
         """Of what `finish` gave nothing is used: what went apart for it goes."""
         self._special.take_back()
 
+    def is_ready(self) -> bool:
+        """Whether `finish` has little to do, and nothing to wait for."""
+        return self._error is None and self.size < HELD_BYTES and self._held.has_come()
+
     def finish(self) -> bytes:
-        """The whole text; once. Errors as of `encode`; the path is one within the value that was held."""
+        """The whole text; once. Errors as of `encode`, and each time that it is asked again; the path is one
+        within the value that was held."""
+        if self._error is None:
+            try:
+                return self._finished()
+            except Exception as error:
+                self._error = error
+        raise self._error
+
+    def _finished(self) -> bytes:
         special = self._special
         special.held = None
         text = self._held.filled_in(self._text, special.text)

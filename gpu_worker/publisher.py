@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from rankcast.gpu_worker.batch import Batch, Heavy, ready
+from rankcast.gpu_worker.batch import Batch, Heavy, next_of
 from rankcast.gpu_worker.inbox import Inbox
 from rankcast.gpu_worker.messages import Call
 from rankcast.gpu_worker.moments import FIRST_EVENT, PUBLISHED, Marks
@@ -330,17 +330,20 @@ class Publisher:
     def _work(self) -> Batch | Heavy | None:
         if self._closed.is_set() or self._call is None:
             return None
-        events = ready(self._waiting)
-        if not events:
-            return Heavy(self._call, *self._waiting[0])  # type: ignore[arg-type]
-        return Batch(self._call, self._acked + 1, events, self._progress)
+        return next_of(self._call, self._acked + 1, self._waiting, self._progress)
 
     def _finish(self, heavy: Heavy) -> None:
-        data = heavy.draft.finish()
+        try:
+            data = heavy.draft.finish()
+        except Exception:
+            if heavy.index > 0:
+                # Not before those in front of it are sent: then it fails again.
+                return
+            raise
         with self._lock:
             is_over = self._call is not heavy.call
             if not is_over:
-                self._waiting[0] = (heavy.kind, data)
+                self._waiting[heavy.index] = (heavy.kind, data)
                 self._waiting_bytes += len(data) - heavy.draft.size
                 self._draft_bytes -= heavy.draft.size
                 self._taken.notify_all()

@@ -55,6 +55,13 @@ class Snapshots:
             arrival.record(cuda.current_stream(device))
             self._arrivals.append(arrival)
 
+    def have_come(self) -> bool:
+        """Whether `wait` would not wait, nor fail."""
+        try:
+            return all(arrival.query() for arrival in self._arrivals)
+        except RuntimeError:
+            return False
+
     def wait(self) -> None:
         """Until all are whole. RuntimeError where the GPU failed."""
         for arrival in self._arrivals:

@@ -683,15 +683,19 @@ class Slow(Draft):
         self.number, self.size = number, 1000
         self.is_begun, self.is_let = threading.Event(), threading.Event()
         self.error: Exception | None = None
-        self.is_dropped = False
+        self.is_dropped = self.has_failed = False
 
     def drop(self) -> None:
         self.is_dropped = True
+
+    def is_ready(self) -> bool:
+        return self.is_let.is_set() and not self.has_failed
 
     def finish(self) -> bytes:
         self.is_begun.set()
         assert self.is_let.wait(30)
         if self.error is not None:
+            self.has_failed = True
             raise self.error
         return encode(self.number)
 
@@ -706,6 +710,23 @@ def test_what_takes_long_to_encode_holds_up_no_caller_and_keeps_its_place(make, 
     slow.is_let.set()
     publisher.flush()
     assert results(event_log, claim) == list(range(600))
+
+
+def test_what_takes_no_time_ends_no_batch(make, store, event_log, log):
+    claim, publisher = running(store), make(log)
+    publisher.begin(call_of(claim))
+    publisher.flush()
+    slow = Slow(-1)
+    publisher.put(slow)
+    assert slow.is_begun.wait(30)
+    for number in range(50):
+        ready = Slow(number)
+        ready.is_let.set()
+        publisher.put(ready)
+    slow.is_let.set()
+    publisher.flush()
+    assert results(event_log, claim) == list(range(-1, 50))
+    assert log.sizes[1:] == [51]
 
 
 def test_what_cannot_be_encoded_after_all_is_told_to_the_caller(make, store, event_log):
