@@ -147,7 +147,7 @@ def test_a_request_that_comes_in_pieces_is_served_as_well(
                 client.sendall(piece)
                 time.sleep(0.05)
             raw = b""
-            while b"id: 1-1" not in raw:
+            while b"id: %d-1\n" % claim.fence not in raw:
                 raw += client.recv(65536)
             assert raw.startswith(b"HTTP/1.1 200 OK")
         store.finish(claim, SUCCESS, 1)
