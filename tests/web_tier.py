@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -112,8 +113,12 @@ def two_webs(redis_url: str, **env: str) -> Iterator[tuple[WebTier, WebTier]]:
         yield first, second
 
 
+#: The take-over is one file, without which all else is as it was.
+needs_take_over = pytest.mark.skipif(
+    find_spec("rankcast.web.takeover") is None, reason="web/takeover.py is not there"
+)
 #: A stream is written to the sockets of all its viewers by one greenlet, or is a generator each.
-BOTH_WAYS = [pytest.param("1", id="taken-over"), pytest.param("0", id="generator")]
+BOTH_WAYS = [pytest.param("1", id="taken-over", marks=needs_take_over), pytest.param("0", id="generator")]
 
 
 class Frame(NamedTuple):

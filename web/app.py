@@ -13,7 +13,6 @@ from rankcast.web import artifacts, auth, catalog, direct, fal, files, health, j
 from rankcast.web.arrival import Arrival
 from rankcast.web.services import EXTENSION, make_services
 from rankcast.web.settings import WebSettings
-from rankcast.web.takeover import TakeOver
 
 
 def create_app(settings: WebSettings | None = None) -> flask.Flask:
@@ -27,17 +26,13 @@ def create_app(settings: WebSettings | None = None) -> flask.Flask:
     app = flask.Flask("rankcast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # body.py says why
     app.url_map.strict_slashes = False
-    services = make_services(settings)
-    app.extensions[EXTENSION] = services
+    app.extensions[EXTENSION] = services = make_services(settings)
     for hook in (services.start, origins.answer_preflight, origins.refuse_foreign, auth.admit):
         app.before_request(hook)
     app.after_request(origins.add_headers)
     for module in (jobs, artifacts, files, direct, catalog, health, static, fal):
         app.register_blueprint(module.routes)
     auth.check_routes(app)
-    if settings.takes_over:
-        services.door = TakeOver(app.wsgi_app, services)
-        app.wsgi_app = services.door  # type: ignore[method-assign]
     app.wsgi_app = Arrival(fal.Dispatch(app.wsgi_app))  # type: ignore[method-assign]
     app.register_error_handler(RankcastError, problems.from_error)
     app.register_error_handler(HTTPException, fal.refuses(otherwise=problems.from_http))

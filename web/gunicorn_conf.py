@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +29,8 @@ from rankcast.web.settings import WebSettings
 
 bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
 workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
-worker_class = "rankcast.web.worker.StreamWorker"
+#: The take-over of streams comes with its worker, and with no other; without it each stream has a greenlet.
+worker_class = "rankcast.web.worker.StreamWorker" if find_spec("rankcast.web.takeover") else "gevent"
 #: Open connections of one process, streams included.
 worker_connections = 10_000
 #: What a process opens beside its connections, about.

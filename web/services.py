@@ -67,7 +67,7 @@ class Services:
     blocking: Callable[..., Any] = _call
     #: gunicorn's logger, which has the access log; gunicorn_conf puts it here.
     access_log: Any = None
-    #: Lets streams in; app.py puts the middleware here that takes them over, if one does.
+    #: Takes streams over, and lets in who asks for them; gunicorn's worker puts it here, if one does.
     door: Any = None
     folder_id: str | None = field(default=None, init=False)
     _told: set[str] = field(default_factory=set, init=False)

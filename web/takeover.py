@@ -36,7 +36,7 @@ Tell = Callable[[int, timedelta], None]
 
 
 class TakeOver:
-    """WSGI middleware; under another server than gunicorn with gevent it lets everything pass."""
+    """WSGI middleware, which gunicorn's worker puts around the app; what it cannot take over it lets pass."""
 
     def __init__(self, app: Any, services: Services) -> None:
         self._app = app

@@ -1,4 +1,5 @@
-"""gunicorn's gevent worker, which lets in who asks for a stream in words that are known, unread.
+"""gunicorn's gevent worker, which brings the take-over of streams, and lets in who asks for one in words that
+are known, unread.
 
 A look at what a new connection sends first is enough for that. Whatever else it sends is gunicorn's to read.
 gunicorn imports this before it forks, and gevent patches afterwards: nothing here may import redis.
@@ -7,6 +8,7 @@ gunicorn imports this before it forks, and gevent patches afterwards: nothing he
 import contextlib
 import socket
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import get_parser, wsgi
@@ -24,13 +26,21 @@ HEAD_BYTES = 4096
 class StreamWorker(GeventWorker):  # type: ignore[misc]
     """`worker_class` of gunicorn_conf.py."""
 
-    @property
-    def _door(self) -> Any:
-        """None where streams are not taken over."""
-        return self.wsgi.extensions["rankcast"].door
+    #: None where streams are not taken over.
+    _door: Any = None
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        services = self.wsgi.extensions["rankcast"]
+        # The sockets of TLS are of another class.
+        if services.settings.takes_over and not self.cfg.is_ssl:
+            # By its name, and only now: it imports redis.
+            take_over = import_module("rankcast.web.takeover").TakeOver
+            self._door = services.door = take_over(self.wsgi.wsgi_app, services)
+            self.wsgi.wsgi_app = self._door
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        if self._door is None or self.cfg.is_ssl:
+        if self._door is None:
             super().handle(listener, client, addr)
         elif (head := self._look(client)) is None:
             client.close()

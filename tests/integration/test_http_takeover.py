@@ -16,7 +16,7 @@ import redis as redis_py
 from api_keys import give, revoke
 from helpers import wait_until
 from jobs import SUCCESS, TASK, append, ids, running
-from web_tier import BOTH_WAYS, Watch, WebTier, told, web_tier
+from web_tier import BOTH_WAYS, Watch, WebTier, needs_take_over, told, web_tier
 from werkzeug.test import EnvironBuilder
 
 from rankcast.tasks.eventlog import EventLog
@@ -74,6 +74,7 @@ def lines_of(log: Path, job_id: str, count: int) -> list[str]:
     return found()
 
 
+@needs_take_over
 def test_a_client_that_hangs_up_in_silence_is_gone_at_once(
     silent_tier: tuple[WebTier, Path], redis: redis_py.Redis, store: JobStore
 ) -> None:
