@@ -85,6 +85,12 @@ def tls(redis_url: str, folder: Path, *args: str, **client: bool) -> Iterator[Ge
 
 
 @contextlib.contextmanager
+def http_2(redis_url: str, folder: Path) -> Iterator[Get]:
+    with tls(redis_url, folder, "--http-protocols h2", http1=False, http2=True) as get:
+        yield get
+
+
+@contextlib.contextmanager
 def flasks_client(redis_url: str, folder: Path) -> Iterator[Get]:
     """No server, and no socket."""
     app = create_app(WebSettings(shared=Settings(redis_url=redis_url, broker_url=redis_url)))
@@ -98,6 +104,7 @@ SERVERS = {
     "gunicorn": gunicorn,
     "without the take-over's file": without_the_file,
     "TLS": tls,
+    "HTTP/2": http_2,
     "threads": threads,
     "Flask's client": flasks_client,
 }
