@@ -18,8 +18,9 @@ from rankcast.web import sse
 from rankcast.web.admissions import Admissions
 from rankcast.web.hub import Viewer
 from rankcast.web.keepalives import Keepalives
-from rankcast.web.sink import Sink, Turn, chunk
+from rankcast.web.sink import Sink, chunk
 from rankcast.web.stream import Place, Reader, Stream, farewell, parts, writes
+from rankcast.web.turn import Turn
 
 #: So many sockets are written to before whoever brought the news goes on.
 FEW = 8
@@ -87,7 +88,7 @@ class Crowd:
             return
         self._is_busy = True
         try:
-            is_done = len(self._parked) <= FEW and self._write_at_hand()
+            is_done = len(self._parked) + len(self._arriving) <= FEW and self._write_at_hand()
         except Exception:
             self._fail()
             is_done = True
@@ -104,13 +105,14 @@ class Crowd:
         self.spoke_at = time.monotonic()
         if self._is_busy:
             return
-        self._is_busy = True
+        self._is_busy, turn = True, Turn()
         try:
             arriving, self._arriving = self._arriving, []
             for sink in arriving:
                 if sink.place is not None:
                     self._move(sink, KEEPALIVE)
-            self._cast(KEEPALIVE, self._place, Turn())
+                turn.give()
+            self._cast(KEEPALIVE, self._place, turn)
         except Exception:
             self._fail()
         self._is_busy = False
@@ -135,22 +137,22 @@ class Crowd:
     def _write_all(self) -> None:
         """Write what there is, from wherever it is to be had, and the end."""
         try:
-            self._is_stale = True
+            self._is_stale, turn = True, Turn()
             while self._is_stale and not self._reader.is_over:
                 self._is_stale = False
-                self._admit()
+                self._admit(turn)
                 reader = self._reader
                 for part in parts(reader.pending()):
-                    self._cast(chunk(part), reader.place, Turn())
+                    self._cast(chunk(part), reader.place, turn)
                     # A job that never pauses never lets this end.
-                    self._admit()
+                    self._admit(turn)
                     if self._reader is not reader:
                         break
-                self._admit()
+                self._admit(turn)
             if self._reader.is_over:
                 self._close()
-                self._admit()
-                self._end_parked()
+                self._admit(turn)
+                self._end_parked(turn)
         except Exception:
             self._fail()
         self._greenlet = None
@@ -161,16 +163,24 @@ class Crowd:
     def _fail(self) -> None:
         """What failed would fail again: they have their cursors, and come back."""
         log.exception("writing to the viewers of job %s failed", self.viewer.feed.job_id)
+        self._close()
+        # Nobody is written to meanwhile; who brought the news does not wait until all are gone.
+        self._parked.clear()
+        self._arriving.clear()
+        gevent.spawn(self._close_all)
+
+    def _close_all(self) -> None:
+        turn = Turn()
         for sink in list(self._members):
             sink.close()
+            turn.give()
 
     def _close(self) -> None:
         """Nobody joins it any more."""
         if self._crowds.get(self.viewer.feed.job_id) is self:
             del self._crowds[self.viewer.feed.job_id]
 
-    def _end_parked(self) -> None:
-        turn = Turn()
+    def _end_parked(self, turn: Turn) -> None:
         for sink in list(self._parked):
             sink.end(farewell() if self._reader.is_leaving else b"")
             turn.give()
@@ -194,22 +204,28 @@ class Crowd:
             if turn is not None:
                 turn.give()
 
-    def _admit(self) -> None:
-        """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it."""
+    def _admit(self, turn: Turn | None = None) -> None:
+        """Park who stands where the crowd stands; who is behind catches up, who is ahead waits for it. For
+        many it takes a turn."""
         if (place := self._reader.place) != self._place and place[0] == self._place[0]:
             self._stand_at(place)
         arriving, self._arriving = self._arriving, []
         for sink in arriving:
-            if sink.place is None:
-                continue
-            if not self._parked and not self._reader.is_over:
-                self._go_to(sink.place)
-            if sink.place == self._place:
-                self._park(sink)
-            elif _is_ahead(sink.place, self._place) and not self._reader.is_over:
-                self._arriving.append(sink)
-            else:
-                self._move(sink)
+            if sink.place is not None:
+                self._admit_one(sink, sink.place)
+            if turn is not None:
+                turn.give()
+
+    def _admit_one(self, sink: Sink, place: Place) -> None:
+        is_over = self._reader.is_over
+        if not self._parked and not is_over:
+            self._go_to(place)
+        if place == self._place:
+            self._park(sink)
+        elif _is_ahead(place, self._place) and not is_over:
+            self._arriving.append(sink)
+        else:
+            self._move(sink)
 
     def _go_to(self, place: Place) -> None:
         """Nobody is parked, so nothing is missed."""

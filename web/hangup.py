@@ -12,6 +12,8 @@ import gevent
 from gevent.monkey import get_original
 from gevent.socket import wait_read
 
+from rankcast.web.turn import Turn
+
 log = logging.getLogger(__name__)
 
 #: The other side has closed, or shut down its half: a client that sent its request and hangs up.
@@ -42,18 +44,19 @@ class Hangups:
     def _listen(self) -> None:
         while True:
             wait_read(self._epoll.fileno())
-            gone = self._gone()
-            while gone:
-                _call(gone.pop())
+            turn = Turn()
+            while (callback := self._gone()) is not None:
+                _call(callback)
+                turn.give()
 
-    def _gone(self) -> list[Callable[[], None]]:
-        """What to call. All of it is found before any is called: then a number may be another's already."""
-        found = []
-        for fd, _ in self._epoll.poll(0):
-            if (callback := self._callbacks.get(fd)) is not None:
-                found.append(callback)
+    def _gone(self) -> Callable[[], None] | None:
+        """What to call next; None if nobody is gone. One at a time: when it has been called, and others have
+        run, the number of another that was found with it may be somebody else's."""
+        for fd, _ in self._epoll.poll(0, 1):
+            callback = self._callbacks[fd]
             self.forget(fd)
-        return found
+            return callback
+        return None
 
 
 def _call(callback: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ from rankcast.web.moderation import Moderation
 from rankcast.web.pages import Pages
 from rankcast.web.replies import Replies
 from rankcast.web.tail import Room
+from rankcast.web.turn import YIELD_S, Turn
 
 #: A job that runs and has been silent for this long is compared with its record.
 SILENCE_S = 2.0
@@ -41,11 +42,10 @@ LONGEST_BACK_OFF_S = 1.0
 #: How long messages are handled, and how many bytes of them, before other greenlets get their turn: reading
 #: does not yield while bytes are there, and who follows is not to fall out of the tail.
 TURN_S, TURN_BYTES = 0.005, 64 * 1024
-#: How they get it: for a sleep of nothing gevent lets run whoever can already, and looks at no socket and no
-#: timer.
-YIELD_S = 1e-6
-#: Jobs compared in one pipelined call; channels named in one SUBSCRIBE.
+#: Channels named in one SUBSCRIBE.
 AT_ONCE = 500
+#: Jobs compared in one pipelined call; and those whose viewers are woken before others get their turn.
+JOBS_AT_ONCE = 50
 CLIENT_NAME = "rankcast-hub"
 
 log = logging.getLogger(__name__)
@@ -125,8 +125,11 @@ class Hub:
         """Tell all viewers that this process is about to end. Who stays is served until the last call."""
         self.is_closing = True
         self.is_last_call = is_last_call
-        for feed in self._followed():
-            feed.wake()
+        for some in _in_parts(self._followed(), JOBS_AT_ONCE):
+            for feed in some:
+                feed.wake()
+            # What the woken do next takes longer than to wake them.
+            time.sleep(YIELD_S)
 
     def close(self) -> None:
         """Dismiss all viewers, and hang up."""
@@ -256,7 +259,7 @@ class Hub:
 
     def _subscribe(self, feeds: Sequence[Feed]) -> None:
         """With the lock held. While the connection is away nothing is sent: _connect does it later."""
-        for some in _in_parts(feeds):
+        for some in _in_parts(feeds, AT_ONCE):
             if self._is_connected:
                 self._unconfirmed.extend(some)
                 self._send("SUBSCRIBE", *[feed.channel for feed in some])
@@ -308,23 +311,26 @@ class Hub:
         seen = [(feed, feed.furthest_if_due(silent_since)) for feed in feeds]
         due = [(feed, furthest) for feed, furthest in seen if furthest is not None]
         missing: list[tuple[Feed, EventId]] = []
-        for some in _in_parts(due):
+        turn = Turn(time.sleep)
+        for some in _in_parts(due, JOBS_AT_ONCE):
             positions = self._event_log.positions([feed.job_id for feed, _ in some])
             for (feed, furthest), position in zip(some, positions, strict=True):
                 if position is None:
                     missing.append((feed, furthest))
                 else:
                     feed.compare(furthest, position)
-        for some in _in_parts(missing):
+            turn.give()
+        for some in _in_parts(missing, JOBS_AT_ONCE):
             # Where that is not sure yet, the next comparison decides.
             self._event_log.confirm_gone([feed.job_id for feed, _ in some])
             for feed, furthest in some:
                 feed.compare(furthest, None)
+            turn.give()
 
     def _followed(self) -> list[Feed]:
         # Made in one step; the lock may be held for long.
         return list(self._feeds.values())
 
 
-def _in_parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
+def _in_parts(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import gevent
 
-from rankcast.web.hub import YIELD_S
+from rankcast.web.turn import YIELD_S
 
 log = logging.getLogger(__name__)
 

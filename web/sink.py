@@ -4,7 +4,6 @@ import contextlib
 import errno
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,11 @@ import gevent
 from gevent.socket import wait_write
 
 from rankcast.web.hangup import Hangups
-from rankcast.web.hub import YIELD_S
 from rankcast.web.stream import Place, farewell
 
 if TYPE_CHECKING:
     from rankcast.web.crowd import Crowd
 
-#: How long one writes to many before somebody else gets a turn.
-TURN_S = 0.002
 #: How a body in chunked coding ends (RFC 9112, section 7.1).
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -29,19 +25,6 @@ log = logging.getLogger(__name__)
 def chunk(data: bytes) -> bytes:
     """The same in chunked coding (RFC 9112, section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-class Turn:
-    """Of somebody who has much to do at once."""
-
-    def __init__(self) -> None:
-        self._ends_at = time.monotonic() + TURN_S
-
-    def give(self) -> None:
-        """Let others run, if it is over."""
-        if time.monotonic() > self._ends_at:
-            gevent.sleep(YIELD_S)
-            self._ends_at = time.monotonic() + TURN_S
 
 
 class Sink:

@@ -1,6 +1,7 @@
 """Viewers of one job whose sockets were taken over, without a server: real sockets, feed and readers."""
 
 import contextlib
+import itertools
 import os
 import socket
 import time
@@ -26,6 +27,7 @@ from rankcast.web.tail import TAIL_BYTES
 
 PATIENCE_S = 20
 KEEPALIVE_S = 600.0
+MANY = 60
 
 
 class Job:
@@ -205,7 +207,7 @@ def test_a_job_that_never_pauses_keeps_nobody_waiting(
     job: Job, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is always more for the crowd; who comes is let in, or sent all the same."""
-    monkeypatch.setattr(sinks, "TURN_S", 0.0)
+    monkeypatch.setattr("rankcast.web.turn.TURN_S", 0.0)
     goes_on = [True]
 
     class Feeding(Sink):
@@ -367,6 +369,109 @@ def test_who_was_closed_while_its_log_was_read_is_not_parked(job: Job, company: 
     assert sink.place is None
     with pytest.raises(OSError, match="closed"):
         sink.take(b"x")
+
+
+class Steps:
+    """How `count` changes, as a greenlet sees it that gets every turn there is."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._seen = [count()]
+        gevent.spawn(self._look)
+
+    def _look(self) -> None:
+        with gevent.Timeout(PATIENCE_S, False):
+            while True:
+                self._seen.append(self._count())
+                gevent.sleep(0)
+
+    @property
+    def longest(self) -> int:
+        return max(abs(after - before) for before, after in itertools.pairwise(self._seen))
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes turns gives one each time that it may."""
+    monkeypatch.setattr("rankcast.web.turn.TURN_S", 0.0)
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_many_who_are_let_in_at_once_hold_nobody_up(job: Job, company: Company) -> None:
+    crowd = company.crowd
+    crowd._is_busy = True
+    for _ in range(MANY):
+        company.join()
+    until(lambda: len(crowd._arriving) == MANY, "all of them")
+    crowd._is_busy = False
+    steps = Steps(lambda: len(crowd._parked))
+    crowd.look()
+    assert not crowd._parked
+    until(lambda: len(crowd._parked) == MANY, "a place for each")
+    assert steps.longest <= FEW
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_crowd_that_fails_is_closed_one_by_one(
+    job: Job, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever brought the news that could not be written goes on at once."""
+    crowd, failures = company.crowd, []
+
+    def fail() -> None:
+        failures.append(1)
+        raise ValueError("planted")
+
+    clients = [company.join() for _ in range(MANY)]
+    until(lambda: len(crowd._parked) == MANY, "all of them")
+    monkeypatch.setattr(crowd._reader, "pending", fail)
+    steps = Steps(lambda: len(crowd._members))
+    job.tell()
+    job.tell()
+    assert len(crowd._members) == MANY
+    until(lambda: all(client.is_over for client in clients), "the end of all")
+    assert steps.longest <= FEW
+    assert (len(failures), company.crowds, company.viewer.has_left) == (1, {}, True)
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_many_who_hang_up_at_once_hold_nobody_up() -> None:
+    hangups, called, pairs = Hangups(), [], [socket.socketpair() for _ in range(MANY)]
+    for near, far in pairs:
+        hangups.watch(near.fileno(), lambda: called.append(1))
+        far.close()
+    steps = Steps(lambda: len(called))
+    until(lambda: len(called) == MANY, "all calls")
+    assert steps.longest <= FEW
+    for near, _ in pairs:
+        near.close()
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_number_that_is_somebody_elses_by_then_is_not_taken_for_who_hung_up() -> None:
+    hangups, called = Hangups(), []
+    ends = [socket.socketpair() for _ in range(2)]
+    numbers = [near.fileno() for near, _ in ends]
+
+    def take_the_other(mine: int) -> None:
+        """Close it, and let a connection that lives have its number."""
+        called.append(mine)
+        (other,) = (near for near, _ in ends if near.fileno() not in (mine, -1))
+        number = other.fileno()
+        hangups.forget(number)
+        os.dup2(alive[0].fileno(), number)
+        hangups.watch(number, lambda: called.append(-1))
+
+    alive = socket.socketpair()
+    for number in numbers:
+        hangups.watch(number, lambda number=number: take_the_other(number))
+    for _, far in ends:
+        far.close()
+    until(lambda: called, "a call")
+    gevent.sleep(0.02)
+    assert len(called) == 1
+    for end in (*alive, *(near for near, _ in ends)):
+        end.close()
 
 
 def test_a_callback_that_fails_does_not_keep_others_from_being_called() -> None:
