@@ -220,7 +220,8 @@ class Crowd:
         is_over = self._reader.is_over
         if not self._parked and not is_over:
             self._go_to(place)
-        if place == self._place:
+        # That a job is gone was told to those who were here, and stands at no place of its log.
+        if place == self._place and not (is_over and self.viewer.feed.is_gone):
             self._park(sink)
         elif _is_ahead(place, self._place) and not is_over:
             self._arriving.append(sink)

@@ -296,6 +296,33 @@ def test_a_client_that_takes_the_rest_late_is_told_that_the_job_is_gone(job: Job
     assert slow.raw.endswith(sinks.LAST_CHUNK)
 
 
+def test_who_comes_back_while_the_others_are_told_that_the_job_is_gone_is_told_as_well(
+    job: Job, company: Company
+) -> None:
+    """It stands where they stand, for what they are told is at no place of the log."""
+
+    class Waiting(Sink):
+        """Once it is told, it waits until the slow one is back."""
+
+        def take(self, data: bytes | memoryview) -> int:
+            if b'"lost"' in bytes(data):
+                gevent.spawn(slow.read)
+                until(lambda: company.crowd._arriving, "the slow one")
+            return super().take(data)
+
+    quick, slow = company.join(kind=Waiting), company.join(reads=False)
+    until(lambda: len(company.crowd._parked) == 2, "both of them")
+    job.tell(b'"%b"' % (b"x" * 1_000_000))
+    until(lambda: quick.seqs == [1], "the event at the quick one")
+    gevent.sleep(0.05)
+    job.feed.is_gone = True
+    job.feed.wake()
+    until(lambda: quick.is_over and slow.is_over, "the end of both")
+    for client in (quick, slow):
+        assert client.raw.count(b'event: end\ndata: {"state":"lost"}') == 1
+        assert client.raw.endswith(sinks.LAST_CHUNK)
+
+
 @pytest.mark.parametrize("kind", [RESULT, END])
 def test_what_comes_while_a_slow_client_takes_the_rest_is_sent_at_once(
     job: Job, company: Company, kind: str
