@@ -32,7 +32,10 @@ class Tls(NamedTuple):
 
 
 class WebTier:
-    """gunicorn with our configuration, as `rankcast web` starts it, on `port` or one of its own."""
+    """gunicorn with our configuration, as `rankcast web` starts it, on `port` or one of its own.
+
+    `max_files`: the hard limit of its descriptors.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class WebTier:
         port: int = 0,
         cwd: Path | None = None,
         tls: Tls | None = None,
+        max_files: int | None = None,
         **env: str,
     ) -> None:
         self._listener = socket.create_server((host, port))
@@ -57,6 +61,7 @@ class WebTier:
         }
         self.process = subprocess.Popen(
             [
+                *(() if max_files is None else ("sh", "-c", 'ulimit -n $0; exec "$@"', str(max_files))),
                 *(sys.executable, "-P", "-m", "gunicorn", "--bind", f"fd://{fd}"),
                 *("--config", "python:rankcast.web.gunicorn_conf"),
                 *(() if tls is None else ("--certfile", tls.certificate, "--keyfile", tls.key)),

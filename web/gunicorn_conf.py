@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 
@@ -31,9 +31,9 @@ bind = os.environ.get("RANKCAST_BIND", "127.0.0.1:8700")
 workers = int(os.environ.get("RANKCAST_WEB_WORKERS", "1"))
 #: The take-over of streams comes with its worker, and with no other; without it each stream has a greenlet.
 worker_class = "rankcast.web.worker.StreamWorker" if find_spec("rankcast.web.takeover") else "gevent"
-#: Open connections of one process, streams included.
+#: Open connections of one process; for the streams with ids there is room beside them (RANKCAST_MAX_STREAMS).
 worker_connections = 10_000
-#: What a process opens beside its connections, about.
+#: What a process opens beside connections and streams, about.
 SPARE_DESCRIPTORS = 256
 #: Longest that direct streams, which nobody can resume, hold up the end of a process; seconds.
 graceful_timeout = 10
@@ -51,8 +51,8 @@ UNSENT_BYTES = 64 * 1024
 
 def on_starting(server: Any) -> None:
     """Before anything listens: keys that cannot be read, a Redis that would lose jobs, or a folder that
-    takes no files, end gunicorn with one line and code 1. Each connection gets its descriptor."""
-    raise_descriptor_limit(server.cfg.worker_connections + SPARE_DESCRIPTORS)
+    takes no files, end gunicorn with one line and code 1. Each connection gets its descriptor, and so does
+    each stream."""
     try:
         settings = WebSettings.from_env()
         if settings.keys is not None:
@@ -60,6 +60,13 @@ def on_starting(server: Any) -> None:
     except (RankcastError, ValueError) as error:
         # A string as exit code: printed to stderr, and the code is 1.
         sys.exit(f"rankcast: {error}")
+    wanted = Room(server.cfg.worker_connections, settings.max_streams)
+    limit = raise_descriptor_limit(sum(wanted) + SPARE_DESCRIPTORS)
+    if (room := wanted.within(limit)) != wanted:
+        server.log.warning(
+            "a process may open %d files here (ulimit -Hn): room for %d streams, not %d, and %d connections",
+            *(limit, room.streams, wanted.streams, room.connections),
+        )
     # A process of its own, because gevent patches the workers after they were forked from this one:
     # what it had imported of redis by then would stay unpatched.
     check = subprocess.run([sys.executable, "-P", "-m", "rankcast.tasks.redis_check"], check=False)
@@ -72,12 +79,42 @@ def on_starting(server: Any) -> None:
             sys.exit(f"rankcast web: {error}")
 
 
-def raise_descriptor_limit(wanted: int) -> None:
-    """Shells begin with 1,024, which are the first thousand viewers."""
+class Room(NamedTuple):
+    """What one process has at most: streams with ids, and connections beside them."""
+
+    connections: int
+    streams: int
+
+    def within(self, limit: int) -> "Room":
+        """As much of it as goes with so many descriptors; where that is not all, most of it are streams."""
+        left = max(limit - SPARE_DESCRIPTORS, limit // 2)
+        if sum(self) <= left:
+            return self
+        connections = min(self.connections, left // 4)
+        return Room(connections, min(self.streams, left - connections))
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Shells begin with 1,024, which are the first thousand viewers. What it is now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if resource.RLIM_INFINITY != soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return descriptor_limit()
+
+
+def descriptor_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def make_room(worker: Any, services: Any) -> None:
+    """Whoever comes when there are so many streams is refused one, and not left without a descriptor."""
+    wanted = Room(worker.cfg.worker_connections, services.settings.max_streams)
+    room = wanted.within(descriptor_limit())
+    services.places.limit = room.streams
+    # A stream that is not taken over is a connection of gunicorn's all the time.
+    worker.worker_connections = room.connections + (room.streams if services.door is None else 0)
 
 
 def when_ready(server: Any) -> None:
@@ -113,6 +150,7 @@ def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["rankcast"]
     services.access_log = worker.log
     services.blocking = in_a_thread
+    make_room(worker, services)
     for listener in worker.sockets:
         bound_clients(listener, services.settings.send_timeout_s)
     worker.log.error_log.addFilter(tell_stalled_client)

@@ -21,7 +21,8 @@ class Places:
 
     def __init__(self, limit: int, *, per_key: int | None = None) -> None:
         self.taken = 0
-        self._limit = limit
+        #: gunicorn_conf lowers it where the system gives fewer descriptors.
+        self.limit = limit
         self._per_key = limit if per_key is None else per_key
         #: By the id of their API key; no zeros.
         self._of_keys: Counter[str] = Counter()
@@ -29,9 +30,9 @@ class Places:
     def take(self, key_id: str) -> Callable[[], None]:
         """A place for one more, and how to give it back, once or more often. `key_id`: whose it is; '' is
         nobody's in particular. TooManyStreams."""
-        if self.taken >= self._limit:
+        if self.taken >= self.limit:
             raise TooManyStreams(
-                f"this process has {self._limit} streams, and takes no more (RANKCAST_MAX_STREAMS)"
+                f"this process has {self.limit} streams, and takes no more (RANKCAST_MAX_STREAMS)"
             )
         if key_id and self._of_keys[key_id] >= self._per_key:
             raise TooManyStreams(

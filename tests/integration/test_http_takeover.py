@@ -1,6 +1,7 @@
 """What is true of streams whose sockets were taken over, beside all that is true of any stream."""
 
 import contextlib
+import itertools
 import re
 import resource
 import socket
@@ -314,6 +315,54 @@ def test_each_connection_has_a_descriptor_whatever_the_shell_has(valkey_url: str
             assert worker.rlimit(psutil.RLIMIT_NOFILE)[0] > min(10_000, hard - 1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def come_until_refused(web: WebTier, job_id: str, clients: contextlib.ExitStack) -> int:
+    """How many viewers were let in; nobody but the one after them is told otherwise, and what."""
+    head = f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    for count in itertools.count():
+        client = clients.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=10))
+        client.sendall(head)
+        if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 200 OK\r\n"):
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: " in answer
+            assert httpx.get(f"{web.url}/healthz").status_code == 200
+            return count
+    raise AssertionError
+
+
+@pytest.mark.parametrize("takes_over", BOTH_WAYS)
+def test_each_stream_has_a_descriptor_beside_those_of_other_connections(
+    valkey_url: str, store: JobStore, takes_over: str
+) -> None:
+    env = {"RANKCAST_TAKE_OVER": takes_over, "GUNICORN_CMD_ARGS": "--worker-connections 10"}
+    job_id = running(store).job_id
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        web = WebTier(valkey_url, RANKCAST_MAX_STREAMS="300", **env)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        web.wait_until_ready()
+        with contextlib.ExitStack() as clients:
+            assert come_until_refused(web, job_id, clients) == 300
+    finally:
+        web.stop()
+
+
+@pytest.mark.parametrize("takes_over", BOTH_WAYS)
+def test_a_process_takes_so_many_streams_as_the_system_gives_it_descriptors(
+    valkey_url: str, tmp_path: Path, store: JobStore, takes_over: str
+) -> None:
+    """It says so when it starts."""
+    lines, job_id = tmp_path / "error.log", running(store).job_id
+    env = {"RANKCAST_TAKE_OVER": takes_over, "GUNICORN_CMD_ARGS": f"--error-logfile {lines}"}
+    with web_tier(valkey_url, max_files=300, **env) as web, contextlib.ExitStack() as clients:
+        count = come_until_refused(web, job_id, clients)
+    (told,) = [line for line in lines.read_text().splitlines() if "300 files" in line]
+    assert f"room for {count} streams, not 10000" in told
+    assert count > 100
 
 
 def test_viewers_that_come_while_much_is_streamed_see_all_of_it(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rankcast.web.gunicorn_conf import tell_stalled_client
+from rankcast.web.gunicorn_conf import SPARE_DESCRIPTORS, Room, tell_stalled_client
 
 
 def told_of(error: OSError, caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
@@ -41,3 +41,19 @@ def test_what_gunicorn_imports_before_it_forks_leaves_redis_to_be_patched() -> N
     code = "import sys, rankcast.web.worker, rankcast.web.gunicorn_conf; print('redis' in sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limit", "room"),
+    [
+        (Room(10, 300), 310 + SPARE_DESCRIPTORS, Room(10, 300)),
+        (Room(10_000, 10_000), 1 << 30, Room(10_000, 10_000)),
+        (Room(10_000, 10_000), 4096, Room(960, 2880)),
+        (Room(100, 10_000), 4096, Room(100, 3740)),
+        (Room(10_000, 100), 4096, Room(960, 100)),
+        # Where it is hardly enough for anything, half of it is spare.
+        (Room(10_000, 10_000), 256, Room(32, 96)),
+    ],
+)
+def test_there_is_room_for_what_has_descriptors(wanted: Room, limit: int, room: Room) -> None:
+    assert wanted.within(limit) == room
