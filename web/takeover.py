@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import gevent
 from gevent.event import Event
 from gevent.socket import socket as GeventSocket
 
@@ -95,6 +96,8 @@ class TakeOver:
         """
         if (asking := self._asking.get(asked.words)) is not None:
             asking[1].wait(PATIENCE_S)
+            # All are woken in one go: from here on each has a turn of its own.
+            gevent.sleep(0)
         crowd = self._crowds.get(asked.job_id)
         known = None if crowd is None else crowd.admissions.find(asked.words)
         if crowd is None or known is None:

@@ -1,8 +1,10 @@
 """Who asks as another did is let in without Flask: real sockets, crowd and hub, and an app that counts."""
 
 import contextlib
+import itertools
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -214,3 +216,24 @@ def test_what_was_refused_on_the_way_leaves_nothing_behind(site: Site) -> None:
             gevent.sleep(0.001)
     read(site.come(), b"retry:")
     assert site.asked_app == 2
+
+
+def test_a_crowd_that_waited_for_an_answer_is_not_let_in_in_one_go(site: Site) -> None:
+    """Others run in between, as soon as gevent lets them."""
+    site.places.limit, count, seen = 1000, 200, [0]
+    site.goes_on.clear()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        clients = [site.come() for _ in range(count)]
+        gevent.sleep(0.05)
+        site.goes_on.set()
+        with gevent.Timeout(PATIENCE_S):
+            while site.places.taken < count:
+                gevent.sleep(1e-6)
+                seen.append(site.places.taken)
+    finally:
+        sys.setswitchinterval(interval_s)
+    for client in clients:
+        read(client, b"retry:")
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= count / 2
