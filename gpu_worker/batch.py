@@ -28,7 +28,7 @@ class Heavy(NamedTuple):
 
     call: Call
     #: Its place among those that wait.
-    index: int
+    place: int
     kind: str
     draft: Draft
 
@@ -40,11 +40,11 @@ def next_of(
     first of them, and one that takes no time, which so ends nobody's batch."""
     events: list[tuple[str, bytes]] = []
     size = 0
-    for index, (kind, data) in enumerate(waiting):
+    for place, (kind, data) in enumerate(waiting):
         if isinstance(data, Draft):
             if events and not data.is_ready():
                 break
-            return Heavy(call, index, kind, data)
+            return Heavy(call, place, kind, data)
         size += len(data)
         if events and (len(events) == BATCH_EVENTS or size > BATCH_BYTES):
             break

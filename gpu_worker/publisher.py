@@ -336,14 +336,14 @@ class Publisher:
         try:
             data = heavy.draft.finish()
         except Exception:
-            if heavy.index > 0:
+            if heavy.place > 0:
                 # Not before those in front of it are sent: then it fails again.
                 return
             raise
         with self._lock:
             is_over = self._call is not heavy.call
             if not is_over:
-                self._waiting[heavy.index] = (heavy.kind, data)
+                self._waiting[heavy.place] = (heavy.kind, data)
                 self._waiting_bytes += len(data) - heavy.draft.size
                 self._draft_bytes -= heavy.draft.size
                 self._taken.notify_all()
