@@ -263,7 +263,8 @@ class JobStore:
 
         It ends `cancelled` if that was asked for, and at the limit of losses `failed`, with what
         `error` says beside its message (default: `worker_lost`). A retry is counted apart, a drain
-        not at all. StaleAttempt, UnknownJob.
+        not at all. Asked again it returns the same, also when another has claimed the job since.
+        StaleAttempt, UnknownJob.
         """
         blame = {} if error is None else {n: v for n, v in error.gist().items() if n != "message"}
         reply = self._scripts.run(

@@ -50,6 +50,8 @@ _EDITS: dict[str, Sequence[tuple[str, str]]] = {
     "grace": [("return now >= tonumber(grace or 0)", "return true")],
     "time to settle": [("return met and now < met + SETTLE_MS", "return false and met")],
     "a job that is missing is not gone": [("(not job.created or ", "(job.created and ")],
+    "a give-back that finds itself done": [("if given and given.c == token then", "if false then")],
+    "another's give-back is not one's own": [("if given and given.c == token then", "if given then")],
     "a place for each move": [("place ~= '' and job.last ~= place or", "")],
     "a fence for whoever ends a job": [("fresh_fence(job, now) .. '-1'", "next_id(job.last)")],
 }  # fmt: skip
@@ -79,7 +81,7 @@ def without(rule: str) -> Iterator[None]:
 
 def _edited(edits: Sequence[tuple[str, str]]) -> Callable[[str, bool], Any]:
     read = connect._source
-    every = "".join(read(name, False).text for name in ("append", "claim"))
+    every = "".join(read(name, False).text for name in ("append", "claim", "release"))
     missing = [text for text, _ in edits if text not in every]
     assert not missing, f"the scripts do not say {missing} any more"
 

@@ -54,13 +54,20 @@ local function fresh_fence(job, now)
   return digits(math.max(job.last:match('^%d+') + 1, job.fence + 1, now - job.created))
 end
 
+-- The first event of the log from one id to another, its fields by their names and `id`; nil if there is none.
+local function event_in(id, from, to)
+  local entry = redis.call('XRANGE', events_key(id), from, to, 'COUNT', 1)[1]
+  if not entry then return nil end
+  local event = {id = entry[1]}
+  for i = 1, #entry[2], 2 do event[entry[2][i]] = entry[2][i + 1] end
+  return event
+end
+
 -- The id before an event that is in the log; '' for one that is not.
 local function prev_of(id, event_id)
-  local entry = redis.call('XRANGE', events_key(id), event_id, event_id)[1]
-  if not entry then return '' end
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'p' then return entry[2][i + 1] end
-  end
+  local event = event_in(id, event_id, event_id)
+  if not event then return '' end
+  if event.p then return event.p end
   local fence, seq = event_id:match('^(%d+)-(%d+)$')
   return fence .. '-' .. digits(seq - 1)
 end
@@ -79,12 +86,16 @@ local function publish(id, prev, last, is_end, frames)
 end
 
 -- Add one event of a kind that only scripts write.  `prev` is kept where it cannot be computed:
--- on the first event of a fence.
-local function write_event(id, prev, event_id, kind, data)
+-- on the first event of a fence; `by` is the token of the claim whose owner ends the job or gives it back.
+local function write_event(id, prev, event_id, kind, data, by)
   local entry = {'XADD', events_key(id), 'NOMKSTREAM', event_id, 'd', data, 'k', kind}
   if event_id:sub(-2) == '-1' then
     entry[#entry + 1] = 'p'
     entry[#entry + 1] = prev
+  end
+  if by then
+    entry[#entry + 1] = 'c'
+    entry[#entry + 1] = by
   end
   redis.call(unpack(entry))
   redis.call('HSET', record_key(id), 'last', event_id)
@@ -99,7 +110,7 @@ local function watch_deadline(id, job)
   if latest then redis.call('ZADD', DEADLINES, latest, id) end
 end
 
--- What end_job and give_back need to know of a job.
+-- What end_job and give_back need to know of a job; and `by`, as in write_event.
 local ENDING = {'state', 'task', 'last', 'fence', 'token', 'attempt', 'losses', 'cancel', 'score', 'started',
                 'deadline', 'due', 'ttl', 'once', 'current', 'attempts', 'bytes', 'created', 'end_id', 'owner'}
 
@@ -144,7 +155,7 @@ local function end_job(id, job, state, now, failure, output, gist, end_id)
   if output and #output <= MAX_INLINE_OUTPUT then data = data .. ',"output":' .. output end
   if failure then data = data .. ',"error":' .. failure end
   end_id = end_id or fresh_fence(job, now) .. '-1'
-  write_event(id, job.last, end_id, 'end', data .. '}')
+  write_event(id, job.last, end_id, 'end', data .. '}', job.by)
   local record = record_key(id)
   redis.call('HSET', record, 'state', state, 'ended', digits(now), 'end_id', end_id)
   if failure then redis.call('HSET', record, 'error', failure) end
@@ -188,7 +199,7 @@ local function give_back(id, job, now, is_loss, reason, max_losses, blame, event
   event_id = event_id or fresh_fence(job, now) .. '-1'
   write_event(id, job.last, event_id, 'state', '{"state":"queued","attempt":' .. job.attempt ..
     ',"queue_position":' .. position .. ',"message":"' .. reason .. '"' ..
-    (blame and ',"error":' .. told(reason) or '') .. '}')
+    (blame and ',"error":' .. told(reason) or '') .. '}', job.by)
   return 'queued'
 end
 

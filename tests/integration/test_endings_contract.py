@@ -233,14 +233,40 @@ def test_an_event_between_attempts_takes_no_number_of_rank_0(redis, store, event
 
 
 def test_a_release_sent_twice_gives_back_once(store, event_log):
-    """And one that comes after another claim is refused."""
+    """Also when the reply was lost and another has claimed the job since: that one keeps it."""
     claim = running(store)
     store.release(claim, is_loss=True, reason="SIGKILL")
     assert store.release(claim, is_loss=True, reason="SIGKILL") is JobState.QUEUED
     assert (store.record(claim.job_id).losses, len(ids(event_log, claim.job_id))) == (1, 3)
+    second = starting(store, claim.job_id)
+    assert store.release(claim, is_loss=True, reason="SIGKILL") is JobState.QUEUED
+    assert store.renew([second]) == {claim.job_id: Renewal.OWNED}
+    assert (store.record(claim.job_id).losses, len(ids(event_log, claim.job_id))) == (1, 4)
+    store.release(second, is_loss=False, reason="drain")
+    starting(store, claim.job_id)
+    assert store.release(claim, is_loss=True, reason="SIGKILL") is JobState.QUEUED
+    assert (store.record(claim.job_id).losses, len(ids(event_log, claim.job_id))) == (1, 6)
+
+
+def test_a_release_of_a_job_that_was_taken_and_claimed_is_refused(redis, store, sweep):
+    """It is no repeat: another gave the job back."""
+    claim = running(store)
+    let_lease_run_out(redis, claim.job_id)
+    assert sweep.run_once().leases == 1
+    assert store.release(claim, is_loss=True, reason="SIGKILL") is JobState.QUEUED
     starting(store, claim.job_id)
     with pytest.raises(StaleAttempt):
         store.release(claim, is_loss=True, reason="SIGKILL")
+    assert store.record(claim.job_id).losses == 1
+
+
+def test_a_release_that_ended_its_job_and_is_sent_twice_says_so_again(store, event_log):
+    """Of a job whose cancel was asked for."""
+    claim = running(store)
+    store.cancel(claim.job_id)
+    for _ in range(2):
+        assert store.release(claim, is_loss=False, reason="drain") is JobState.CANCELLED
+    assert len(ids(event_log, claim.job_id)) == 3
 
 
 # Cancel

@@ -9,7 +9,7 @@ import pytest
 from protocol_bugs import RULES, without
 from protocol_model import World
 from protocol_parts import OUTCOMES, Viewer, Violation, Worker
-from rewinding_redis import RewindingRedis
+from rewinding_redis import Ran, RewindingRedis
 
 TRACES: dict[str, Callable[[World], None]] = {}
 
@@ -48,6 +48,25 @@ def ends(worker: Worker, how: str = "succeed") -> None:
         worker.step()
         if worker.claim is None:
             return
+
+
+def gives_back_unheard(worker: Worker) -> None:
+    """It gives its job back, and the reply is lost."""
+    worker.order = "drain"
+    worker.publisher.step()
+    worker.step()
+    worker.client.loses_reply = True
+    worker.step()
+
+
+def swept(world: World) -> Ran:
+    """Both workers freeze until a sweep takes the job; what ran last before that."""
+    for worker in world.workers:
+        world.freeze(worker)
+    while not any(b"silent" in (event.data or b"") for event in world.log_of(world.job_ids[0])):
+        before = world.redis.ran[-1]
+        world.tick(2)
+    return before
 
 
 @trace("a fence that never comes back")
@@ -182,15 +201,45 @@ def a_lost_takeover_leaves_no_cursor_behind(world: World) -> None:
     busy(worker)
     streams(worker)
     world.viewers.append(Viewer(world.webs[0], world.job_ids[0]))
-    world.freeze(worker)
-    world.freeze(world.workers[1])
-    while not any(b"silent" in (event.data or b"") for event in world.log_of(world.job_ids[0])):
-        before = world.redis.ran[-1]
-        world.tick(2)
+    before = swept(world)
     world.viewers[0].read()
     world.crash_to(before)
     world.thaw(worker)
     streams(worker, 2)
+
+
+@trace("a give-back that finds itself done")
+def a_job_that_was_given_back_stays_so(world: World) -> None:
+    """The reply is lost, and before it is asked for again another claims the job and ends it."""
+    first, second = world.workers
+    busy(first)
+    before = world.redis.ran[-1]
+    gives_back_unheard(first)
+    busy(second)
+    ends(second)
+    world.check()
+    end = world.log_of(world.job_ids[0])[-1]
+    first.step()
+    world.crash_to(before)
+    for _ in range(3):
+        world.tick()
+    if world.log_of(world.job_ids[0])[-1] != end:
+        raise Violation(f"{end} was seen, and both workers live")
+
+
+@trace("another's give-back is not one's own")
+def a_thawed_worker_tells_again_only_what_it_did(world: World) -> None:
+    """A sweep gave its job back, which a viewer saw, before it did so itself; and Redis forgot the sweep."""
+    worker = world.workers[0]
+    busy(worker)
+    before = swept(world)
+    world.viewers.append(Viewer(world.webs[0], world.job_ids[0]))
+    world.viewers[0].read()
+    world.thaw(worker)
+    worker.order = "lose"
+    worker.step()
+    worker.step()
+    world.crash_to(before)
 
 
 @trace("a place for each move")

@@ -17,6 +17,7 @@ from jobs import (
     forget,
     ids,
     let_grace_pass,
+    let_lease_run_out,
     let_settling_last,
     let_settling_pass,
     running,
@@ -38,6 +39,7 @@ from rankcast.tasks.redo import KEEP_S, RedoBuffer
 from rankcast.tasks.settings import Settings
 from rankcast.tasks.state import JobState
 from rankcast.tasks.store import JobStore
+from rankcast.tasks.sweep import Sweep
 
 #: A claim that no job has, to say something to Redis with.
 NOBODY = Claim(
@@ -371,6 +373,46 @@ def test_a_claim_is_made_again_only_where_it_was_made(redis, store, beside, even
     store.finish(second, SUCCESS, 1)
 
 
+def test_a_release_whose_reply_was_lost_is_made_again(redis, store, beside, elsewhere, event_log, restart):
+    """Asked again after another's claim it finds itself done; without it that claim would have no place."""
+    job_id = submit(store)
+    redis.save()
+    first = running(beside, job_id)
+    elsewhere.release(first, is_loss=False, reason="drain")
+    second = running(store, job_id)
+    assert beside.release(first, is_loss=False, reason="drain") is JobState.QUEUED
+    store.finish(second, SUCCESS, 1)
+    before = ids(event_log, job_id)
+    restart()
+    beside.queued_count(TASK)
+    wait_until(lambda: store.record(job_id).state is JobState.SUCCEEDED, "both are made again")
+    assert ids(event_log, job_id) == before
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda store, claim: store.release(claim, is_loss=False, reason="drain"),
+    ],
+    ids=["release"],
+)
+def test_what_another_did_is_not_made_again_as_ones_own(
+    redis, server, settings, store, event_log, restart, late
+):
+    """A sweep failed the job of a worker that thaws; that one has nothing to tell of a sweep that is lost."""
+    claim = running(store)
+    redis.hset(JobKeys(claim.job_id).record, "losses", settings.max_losses - 1)
+    let_lease_run_out(redis, claim.job_id)
+    redis.save()
+    with redis_py.Redis.from_url(server.connection_url) as client:
+        assert Sweep(client, settings).run_once().leases == 1
+    seen = ids(event_log, claim.job_id)[-1]
+    assert late(store, claim) is JobState.FAILED
+    restart()
+    assert store.renew([claim]) == {claim.job_id: Renewal.OWNED}
+    assert seen not in ids(event_log, claim.job_id)
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -472,9 +514,11 @@ def test_after_a_restart_that_lost_nothing_nothing_is_tried_again(redis, server,
     buffer = RedoBuffer()
     with redis_py.Redis.from_url(server.connection_url, redis_connect_func=buffer) as client:
         store, log = JobStore(client, settings), EventLog(client, settings)
-        ended, drained, runs = running(store), running(store), running(store)
-        for claim in (ended, drained, runs):
+        ended, drained, runs, passed_on = [running(store) for _ in range(4)]
+        for claim in (ended, drained, runs, passed_on):
             append(log, claim, 2, "1")
+        store.release(passed_on, is_loss=False, reason="drain")
+        store.finish(running(store, passed_on.job_id), SUCCESS, 1)
         store.finish(ended, SUCCESS, 2)
         store.release(drained, is_loss=False, reason="drain")
         store.cancel(submit(store))
