@@ -185,9 +185,9 @@ def _again(name: str, args: Args, reply: Any) -> Args | None:
         case "claim":
             # This very claim: the job and the fence that it got, or nothing.
             return [*args[:2], reply[1], *args[3:8], reply[2], reply[9]]
-        case "finish":
-            return [*args, *reply[1:4]]
         # What another did in its stead is that one's to make again.
+        case "finish" if len(reply) == 4:
+            return [*args, *reply[1:4]]
         case "release" if len(reply) == 4:
             return [*args, *reply[2:4]]
         # Of a job that had ended otherwise, nothing was asked for.

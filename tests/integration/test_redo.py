@@ -393,8 +393,9 @@ def test_a_release_whose_reply_was_lost_is_made_again(redis, store, beside, else
     "late",
     [
         lambda store, claim: store.release(claim, is_loss=False, reason="drain"),
+        lambda store, claim: store.finish(claim, SUCCESS, 1),
     ],
-    ids=["release"],
+    ids=["release", "finish"],
 )
 def test_what_another_did_is_not_made_again_as_ones_own(
     redis, server, settings, store, event_log, restart, late
@@ -560,5 +561,5 @@ def test_moves_are_kept_for_seconds_and_within_bounds():
     buffer.acknowledged("renew", "", [], [b"OWNED"])
     assert len(buffer) == 0
     for _ in range(3):
-        buffer.acknowledged("finish", "", ["job", b"x" * (30 << 20)], [b"OK", b"succeeded"])
+        buffer.acknowledged("finish", "", ["job", b"x" * (30 << 20)], [b"OK", b"succeeded", b"1-2", b"1-1"])
     assert len(buffer) == 2
