@@ -5,6 +5,7 @@ no output the last frame is `{"error": …}`, and the connection is cut. It has 
 resumed; the headers name the job, whose own stream can. A client that leaves cancels the job (tie.py).
 """
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,10 @@ from rankcast.web.responses import broken_off, stream_response, urls
 from rankcast.web.services import Services, services
 from rankcast.web.stream import Reader
 from rankcast.web.tie import Tie
+
+#: How long a client has all of it before it is cut off: what its page has not read by then, a browser drops
+#: (Streams Standard, ReadableStreamDefaultControllerError: it empties the queue).
+LINGER_S = 0.5
 
 routes = flask.Blueprint("direct", __name__)
 
@@ -119,6 +124,7 @@ def _frames(results: Iterator[bytes | None], tie: Tie, outward: Callable[[bytes]
         # If the job goes on, then for whoever comes back to its own stream.
         tie.loosen()
         yield sse.data_frame(orjson.dumps({"error": ended.error}))
+        time.sleep(LINGER_S)
         raise broken_off() from None
 
 
