@@ -55,7 +55,7 @@ class Crowd:
         self._greenlet: Any = None
         #: When all of them were last sent something, on CLOCK_MONOTONIC.
         self.spoke_at = time.monotonic()
-        keepalives.watch(self)
+        self._watched_as = keepalives.watch(self)
         stream.viewer.notify = self.look
 
     def welcome(self, sink: Sink, first: bytes, stream: Stream) -> None:
@@ -76,7 +76,7 @@ class Crowd:
         if self._members:
             return
         self._close()
-        self._keepalives.forget(self)
+        self._keepalives.forget(self._watched_as)
         self.viewer.leave()
         if self._greenlet is not None and self._greenlet is not gevent.getcurrent():
             self._greenlet.kill(block=False)
@@ -100,7 +100,7 @@ class Crowd:
     def keep_alive(self) -> None:
         """Nothing was written for a while; also to those who wait to be let in, who try again then."""
         if not self._members:
-            self._keepalives.forget(self)
+            self._keepalives.forget(self._watched_as)
             return
         self.spoke_at = time.monotonic()
         if self._is_busy:

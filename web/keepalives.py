@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 class Silent(Protocol):
     """Who is called."""
 
-    #: When it last spoke, on CLOCK_MONOTONIC. To be told of it each time would cost more, than to look.
+    #: When it last spoke, on CLOCK_MONOTONIC. It speaks often, and is looked at now and then.
     spoke_at: float
 
     def keep_alive(self) -> None:
@@ -30,22 +30,22 @@ class Keepalives:
         self._after_s = after_s
         self._number = itertools.count()
         self._watched: dict[int, Silent] = {}
-        self._numbers: dict[Silent, int] = {}
         #: When to look at whom, soonest first. Who is forgotten leaves a number here, and nothing else.
         self._looks: list[tuple[float, int]] = []
         self._greenlet: Any = None
 
-    def watch(self, who: Silent) -> None:
-        """From now on, until it is forgotten."""
-        number = self._numbers[who] = next(self._number)
+    def watch(self, who: Silent) -> int:
+        """From now on; the number by which to forget it."""
+        number = next(self._number)
         self._watched[number] = who
         self._look_again(number, who)
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._run)
+        return number
 
-    def forget(self, who: Silent) -> None:
+    def forget(self, number: int) -> None:
         """May be called more than once."""
-        self._watched.pop(self._numbers.pop(who, -1), None)
+        self._watched.pop(number, None)
 
     def _run(self) -> None:
         while self._looks:
@@ -58,7 +58,7 @@ class Keepalives:
     def _look(self, number: int) -> None:
         who = self._watched.get(number)
         if who is not None and who.spoke_at + self._after_s <= time.monotonic():
-            self._call(who)
+            self._call(number, who)
             who = self._watched.get(number)
         if who is not None:
             self._look_again(number, who)
@@ -66,10 +66,10 @@ class Keepalives:
     def _look_again(self, number: int, who: Silent) -> None:
         heapq.heappush(self._looks, (who.spoke_at + self._after_s, number))
 
-    def _call(self, who: Silent) -> None:
+    def _call(self, number: int, who: Silent) -> None:
         try:
             who.keep_alive()
         except Exception:
             # Without the greenlet that calls nobody would be kept alive any more.
             log.exception("a keepalive failed")
-            self.forget(who)
+            self.forget(number)

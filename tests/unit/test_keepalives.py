@@ -13,7 +13,7 @@ class Silent:
     def __init__(self, keepalives: Keepalives, name: str, called: list[str]) -> None:
         self._name, self._called = name, called
         self.spoke_at = time.monotonic()
-        keepalives.watch(self)
+        self.number = keepalives.watch(self)
 
     def keep_alive(self) -> None:
         self.spoke_at = time.monotonic()
@@ -31,15 +31,15 @@ def test_each_is_called_in_order_of_its_silence_and_again() -> None:
         while len(called) < 4:
             gevent.sleep(0.01)
     assert called[:4] == ["second", "first"] * 2
-    keepalives.forget(first)
-    keepalives.forget(second)
+    keepalives.forget(first.number)
+    keepalives.forget(second.number)
 
 
 def test_who_is_forgotten_is_not_called_and_who_comes_later_is() -> None:
     called: list[str] = []
     keepalives = Keepalives(AFTER_S)
     gone = Silent(keepalives, "gone", called)
-    keepalives.forget(gone)
+    keepalives.forget(gone.number)
     gevent.sleep(2 * AFTER_S)
     assert called == []
     later = Silent(keepalives, "later", called)
@@ -47,4 +47,4 @@ def test_who_is_forgotten_is_not_called_and_who_comes_later_is() -> None:
         while not called:
             gevent.sleep(0.01)
     assert called[0] == "later"
-    keepalives.forget(later)
+    keepalives.forget(later.number)
